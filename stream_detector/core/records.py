@@ -1,0 +1,142 @@
+"""What goes into the core: one ordered list of records.
+
+What is not a record cannot change an event. A batch of readings is columns, not objects: a list
+of device names and arrays for the rest, so that nothing is done per reading that can be done per
+batch. Times are integers: microseconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+NO_SEQ = int(np.iinfo(np.int64).min)
+"""In the `seq` column: the reading came without a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The service (or a replay) begins with this configuration.
+
+    Attributes:
+        at: Service clock.
+        config_hash: Says which configuration the records after it were judged by.
+    """
+
+    at: int
+    config_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """A batch of checked readings of one stream, in arrival order.
+
+    Different devices report different channels, so values stand in one flat array: reading i owns
+    the next ``len(columns[shapes[i]])`` of them, in that order. NaN means "not reported".
+
+    Attributes:
+        stream: Name of the stream.
+        devices: Device of each reading, length n.
+        columns: The sets of channel names that occur in this batch, in the order of the values.
+        shapes: Index into `columns`, (n,) int32.
+        values: All values, flat, float64.
+        ts: Event time in µs, (n,) int64.
+        arrival: Arrival time in µs by the service clock, (n,) int64; the same for one list.
+        seq: The device's own number or `NO_SEQ`, (n,) int64.
+        index: Place inside the list that the reading came in, else 0, (n,) int32.
+        tags: Other captures of the topic, for devices that the decoder meets for the first time.
+    """
+
+    stream: str
+    devices: list[str]
+    columns: tuple[tuple[str, ...], ...]
+    shapes: NDArray[np.int32]
+    values: NDArray[np.float64]
+    ts: NDArray[np.int64]
+    arrival: NDArray[np.int64]
+    seq: NDArray[np.int64]
+    index: NDArray[np.int32]
+    tags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of readings."""
+        return len(self.devices)
+
+    def offsets(self) -> NDArray[np.int64]:
+        """Return where each reading's values begin, and the end of the last: (n + 1,)."""
+        widths = np.array([len(names) for names in self.columns], dtype=np.int64)
+        out = np.zeros(len(self) + 1, dtype=np.int64)
+        np.cumsum(widths[self.shapes], out=out[1:])
+        return out
+
+    def cut(self, start: int, stop: int) -> Readings:
+        """Return readings `start` to `stop` as a batch of their own."""
+        offsets = self.offsets()
+        part = slice(start, stop)
+        return Readings(
+            stream=self.stream,
+            devices=self.devices[part],
+            columns=self.columns,
+            shapes=self.shapes[part],
+            values=self.values[offsets[start] : offsets[stop]],
+            ts=self.ts[part],
+            arrival=self.arrival[part],
+            seq=self.seq[part],
+            index=self.index[part],
+            tags=self.tags,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passes although nothing arrives: what silence is measured by.
+
+    Attributes:
+        at: Service clock.
+    """
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """We could not hear: down, disconnected, or draining what piled up meanwhile.
+
+    Attributes:
+        start: From, service clock.
+        stop: To, service clock.
+    """
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSet:
+    """From here on a stream is scored by this model.
+
+    Attributes:
+        at: Service clock.
+        stream: Name of the stream.
+        role: ``live`` (``shadow`` comes later).
+        name: A built-in detector, or a folder under ``models_dir``.
+        version: Version of a bundle; empty for a built-in detector.
+        sha256: Content of a bundle; empty for a built-in detector.
+    """
+
+    at: int
+    stream: str
+    role: str
+    name: str
+    version: str = ""
+    sha256: str = ""
+
+
+Record: TypeAlias = Started | Readings | Tick | Gap | ModelSet
