@@ -16,7 +16,9 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import NDArray
+
+    from stream_detector.core.table import Arrays, Column
 
 MAX_SCORE = 1000.0
 SIGNIFICANT_DIGITS = 9
@@ -69,13 +71,13 @@ class Detector(Protocol):
     @property
     def raise_after(self) -> tuple[int, int]: ...  # noqa: D102
 
-    def columns(self, channels: int) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:
-        """Return the arrays it needs for one device: name -> (shape, dtype). Empty: stateless."""
+    def columns(self) -> Mapping[str, Column]:
+        """Return the arrays that hold what it learned of each device; empty: it has no state."""
         ...
 
     def score(
         self,
-        state: Mapping[str, NDArray[np.generic]],
+        state: Arrays,
         slots: NDArray[np.int32],
         values: NDArray[np.float64],
         rows: NDArray[np.float64],
@@ -83,7 +85,7 @@ class Detector(Protocol):
         """Score a batch in arrival order, and learn from it.
 
         Args:
-            state: The arrays that `columns` asked for, each (devices, ...), changed in place.
+            state: Holds the arrays that `columns` asked for, (devices, ...), changed in place.
             slots: Row of `state` of each reading, (n,).
             values: Channel values, NaN where not reported, (n, channels).
             rows: Feature rows, (n, len(features) * channels); NaN rows get NaN.

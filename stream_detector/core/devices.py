@@ -1,0 +1,261 @@
+"""Devices: names <-> slots, and who may change a window.
+
+A slot is a device's row in the stream-wide arrays. Admission decides for each reading, in arrival
+order, whether it is new, a duplicate or late, so that a reading changes its window exactly once,
+however often the broker delivers it. A device remembers its last 32 identities; one that is
+forgotten can only be older than (or as old as) what the device can still accept, or counts as late.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stream_detector.core.kernel import kernel
+from stream_detector.core.records import NO_SEQ
+from stream_detector.core.table import Column, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from stream_detector.core.records import Readings
+
+ACCEPTED, LATE, DUPLICATE = 0, 1, 2
+REMEMBERED = 32  # one topic a channel, at most 32 channels: 32 readings may share a time
+NEVER = int(np.iinfo(np.int64).min)
+
+COLUMNS: Mapping[str, Column] = {
+    "newest": Column(np.int64, fill=NEVER),  # event time of the newest accepted reading, µs
+    "identities": Column(np.uint64, (REMEMBERED,)),
+    "identity_ts": Column(np.int64, (REMEMBERED,)),
+    "accepted": Column(np.int64),
+    "forgotten": Column(np.int64, fill=NEVER),  # newest event time among forgotten identities
+    "seq": Column(np.int64, fill=NO_SEQ),
+    "heard": Column(np.int64, fill=NEVER),  # arrival of the last reading, µs
+    "deaf": Column(np.int64),  # all recorded gaps up to then, µs
+    "cadence": Column(np.float64),  # slowly decaying maximum of the time between arrivals, µs
+    "arrivals": Column(np.int32),  # how many of those were learned
+    "layout": Column(np.int16, fill=-1),
+    "row": Column(np.int32),
+    "state": Column(np.int8),  # an index into events.STATES
+    "open": Column(np.bool_),  # the alert machine holds something about this device
+}
+
+CADENCE_DECAY = 0.99
+CADENCE_GROWTH = 2.0
+"""One gap can at most double a known cadence, so that an outage is not learned as usual."""
+CADENCE_KNOWN = 20
+
+
+class Devices:
+    """The devices of one stream.
+
+    Example:
+        >>> devices = Devices()
+        >>> devices.slots(["a", "b", "a"], {}).tolist()
+        [0, 1, 0]
+    """
+
+    def __init__(self) -> None:
+        self.table = Table(COLUMNS)
+        self.slot_of: dict[str, int] = {}
+        self.names: list[str] = []
+        self.tags: dict[int, Mapping[str, str]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of devices."""
+        return len(self.slot_of)
+
+    def slots(self, names: list[str], tags: Mapping[str, Mapping[str, str]]) -> NDArray[np.int32]:
+        """Return each name's slot, (n,); names met for the first time get one."""
+        slot_of = self.slot_of
+        try:
+            return np.array([slot_of[name] for name in names], dtype=np.int32)
+        except KeyError:
+            for name in names:
+                if name not in slot_of:
+                    self._add(name, tags.get(name))
+            return np.array([slot_of[name] for name in names], dtype=np.int32)
+
+    def _add(self, name: str, tags: Mapping[str, str] | None) -> None:
+        slot = self.table.add()
+        self.slot_of[name] = slot
+        if slot == len(self.names):
+            self.names.append(name)
+        else:
+            self.names[slot] = name
+        if tags:
+            self.tags[slot] = tags
+
+    def admit(
+        self, slots: NDArray[np.int32], readings: Readings, identity: NDArray[np.uint64], lateness: int, deaf: int
+    ) -> tuple[NDArray[np.int8], int]:
+        """Judge a batch in arrival order.
+
+        Args:
+            slots: Slot of each reading, (n,).
+            readings: The batch.
+            identity: What tells one reading from another, (n,).
+            lateness: How much older than the newest a reading may be, µs.
+            deaf: All recorded gaps so far, µs.
+
+        Returns:
+            `ACCEPTED`, `LATE` or `DUPLICATE` for each reading, (n,), and how many numbers are
+            missing in the devices' sequences.
+        """
+        verdict = np.empty(len(slots), dtype=np.int8)
+        missing = _admit(
+            slots,
+            readings.ts,
+            readings.arrival,
+            readings.seq,
+            identity,
+            lateness,
+            deaf,
+            self.table["newest"],
+            self.table["identities"],
+            self.table["identity_ts"],
+            self.table["accepted"],
+            self.table["forgotten"],
+            self.table["seq"],
+            self.table["heard"],
+            self.table["deaf"],
+            self.table["cadence"],
+            self.table["arrivals"],
+            verdict,
+        )
+        return verdict, int(missing)
+
+    def last_identity(self, slot: int) -> tuple[int, int]:
+        """Return event time and identity of a device's last accepted reading."""
+        place = (int(self.table["accepted"][slot]) - 1) % REMEMBERED
+        return int(self.table["identity_ts"][slot, place]), int(self.table["identities"][slot, place])
+
+
+def identities(readings: Readings, channel_hash: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return 64 bits that tell a device's readings apart, (n,).
+
+    They come from the event time and the device's own number where it gives one, else the values
+    (each with its channel, in any order); plus the place in a list.
+
+    Args:
+        readings: The batch.
+        channel_hash: Hash of each channel name, for the column sets of the batch one after another.
+        starts: Where each column set begins in `channel_hash`, (sets,).
+    """
+    out = np.empty(len(readings), dtype=np.uint64)
+    _identify(
+        readings.ts,
+        readings.seq,
+        readings.index,
+        readings.values.view(np.uint64),
+        readings.offsets(),
+        readings.shapes,
+        channel_hash,
+        starts,
+        out,
+    )
+    return out
+
+
+@kernel
+def _mix(x: np.uint64) -> np.uint64:
+    """Scatter 64 bits (the finaliser of SplitMix64, Steele et al., OOPSLA 2014)."""
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
+
+
+@kernel
+def _identify(
+    ts: NDArray[np.int64],
+    seq: NDArray[np.int64],
+    index: NDArray[np.int32],
+    values: NDArray[np.uint64],
+    offsets: NDArray[np.int64],
+    shapes: NDArray[np.int32],
+    channel_hash: NDArray[np.uint64],
+    starts: NDArray[np.int64],
+    out: NDArray[np.uint64],
+) -> None:
+    not_a_number = np.uint64(0x7FF8000000000000)
+    for i in range(ts.shape[0]):
+        if seq[i] != NO_SEQ:
+            what = _mix(np.uint64(seq[i]) ^ np.uint64(0x9E3779B97F4A7C15))
+        else:
+            what = np.uint64(0)
+            for k in range(offsets[i + 1] - offsets[i]):
+                bits = values[offsets[i] + k]
+                if bits & np.uint64(0x7FFFFFFFFFFFFFFF) < not_a_number:
+                    # A sum, so that the order of the channels does not matter.
+                    what += _mix(channel_hash[starts[shapes[i]] + k] ^ _mix(bits))
+        out[i] = _mix(_mix(np.uint64(ts[i])) ^ what ^ (np.uint64(index[i]) << np.uint64(1)))
+
+
+@kernel
+def _admit(
+    slots: NDArray[np.int32],
+    ts: NDArray[np.int64],
+    arrival: NDArray[np.int64],
+    seq: NDArray[np.int64],
+    identity: NDArray[np.uint64],
+    lateness: int,
+    deaf: int,
+    newest: NDArray[np.int64],
+    identities: NDArray[np.uint64],
+    identity_ts: NDArray[np.int64],
+    accepted: NDArray[np.int64],
+    forgotten: NDArray[np.int64],
+    last_seq: NDArray[np.int64],
+    heard: NDArray[np.int64],
+    deaf_then: NDArray[np.int64],
+    cadence: NDArray[np.float64],
+    arrivals: NDArray[np.int32],
+    verdict: NDArray[np.int8],
+) -> int:
+    missing = 0
+    for i in range(slots.shape[0]):
+        s = slots[i]
+        before = newest[s]
+        quiet = 0 if heard[s] == NEVER else arrival[i] - heard[s] - (deaf - deaf_then[s])
+        heard[s] = max(heard[s], arrival[i])
+        deaf_then[s] = deaf
+        # Known already, or too old?
+        known = False
+        if ts[i] <= before:
+            for k in range(min(accepted[s], REMEMBERED)):
+                known = known or identities[s, k] == identity[i]
+        if known:
+            verdict[i] = DUPLICATE
+            continue
+        if before != NEVER and (ts[i] < before - lateness or ts[i] <= forgotten[s]):
+            verdict[i] = LATE
+            continue
+        # Accepted.
+        verdict[i] = ACCEPTED
+        place = accepted[s] % REMEMBERED
+        if accepted[s] >= REMEMBERED:
+            forgotten[s] = max(forgotten[s], identity_ts[s, place])
+        identities[s, place] = identity[i]
+        identity_ts[s, place] = ts[i]
+        accepted[s] += 1
+        newest[s] = max(before, ts[i])
+        if seq[i] != NO_SEQ:
+            if last_seq[s] != NO_SEQ and seq[i] > last_seq[s]:
+                missing += seq[i] - last_seq[s] - 1
+            last_seq[s] = seq[i]
+        # How often the device speaks: elements of one list share an arrival and do not count; a
+        # backlog arrives in no time, but its event times keep the true pace.
+        if before != NEVER and quiet > 0:
+            gap = float(max(quiet, ts[i] - before))
+            if arrivals[s] >= CADENCE_KNOWN:
+                gap = min(gap, CADENCE_GROWTH * cadence[s])
+            cadence[s] = max(gap, CADENCE_DECAY * cadence[s])
+            arrivals[s] += 1
+    return missing

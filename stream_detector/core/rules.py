@@ -1,0 +1,132 @@
+"""Rules that need no model: a value outside its allowed range, a value that is stuck, a device that
+is silent.
+
+All three score as observed / allowed, so 1.0 is the limit here too. What is allowed is configured
+for the range and learned for the others, from each device's own habit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stream_detector.core.devices import CADENCE_KNOWN, NEVER
+from stream_detector.core.kernel import kernel
+from stream_detector.core.table import Column
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from stream_detector.core.table import Arrays
+
+STUCK_COLUMNS: Mapping[str, Column] = {
+    "value": Column(np.float64, per_channel=True, fill=np.nan),
+    "repeats": Column(np.int32, per_channel=True),  # how often the value came again
+    "longest": Column(np.int32, per_channel=True),  # most repeats seen while that was usual
+    "changes": Column(np.int32, per_channel=True),
+}
+
+STUCK_FACTOR = 4.0
+STUCK_AT_LEAST = 30.0
+STUCK_CHANGES = 20
+"""A channel that has changed less often may well be a setpoint or a switch."""
+
+SILENCE_FACTOR = 5.0
+
+
+def beyond(values: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far values lie out of their allowed range: 1.0 on the limit, (n, channels).
+
+    With both limits the distance from the middle counts, in halves of the range; with one limit,
+    1 + the excess in units of that limit. Values inside, and channels without limits, get 0.
+
+    Args:
+        values: (n, channels); NaN gives 0.
+        low: Smallest allowed value, -inf where there is none, (channels,).
+        high: Largest allowed value, inf where there is none, (channels,).
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        outside = (values < low) | (values > high)
+        both = np.isfinite(low) & np.isfinite(high)
+        half = np.where(both & (high > low), (high - low) / 2, 1.0)
+        from_middle = np.abs(values - (high + low) / 2) / half
+        limit = np.where(values < low, low, high)
+        excess = 1.0 + np.abs(values - limit) / np.where(limit == 0, 1.0, np.abs(limit))
+        score = np.where(both & (high > low), from_middle, excess)
+    # A value a hair beyond the limit may round to a score below 1.
+    return np.where(outside, np.maximum(score, 1.0), 0.0)
+
+
+def stuck(state: Arrays, rows: NDArray[np.int32], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return repeats / allowed repeats of each value, in arrival order, (n, channels).
+
+    Allowed are four times the most repeats that this channel showed before, at least 30; a channel
+    is judged once it has changed 20 times.
+
+    Args:
+        state: Arrays of `STUCK_COLUMNS`, changed in place.
+        rows: The device's row of each reading, (n,).
+        values: (n, channels); NaN: not reported, gives 0.
+    """
+    out = np.zeros(values.shape)
+    _stuck(rows, values, state["value"], state["repeats"], state["longest"], state["changes"], out)
+    return out
+
+
+def allowed_repeats(longest: int) -> float:
+    """Return how often a value may come again before it counts as stuck."""
+    return max(STUCK_AT_LEAST, STUCK_FACTOR * longest)
+
+
+def silent(state: Arrays, size: int, at: int, deaf: int, at_least: int) -> NDArray[np.float64]:
+    """Return quiet time / allowed quiet time of each device at an instant, (size,).
+
+    Allowed are five times the device's own cadence; devices whose cadence is not known yet get 0.
+
+    Args:
+        state: Arrays of `stream_detector.core.devices.COLUMNS`.
+        size: Number of slots in use.
+        at: Service clock, µs.
+        deaf: All recorded gaps so far, µs.
+        at_least: Quiet time that is always allowed, µs.
+    """
+    heard = state["heard"][:size]
+    known = (state["arrivals"][:size] >= CADENCE_KNOWN) & (heard != NEVER)
+    quiet = np.where(known, (at - heard) - (deaf - state["deaf"][:size]), 0)
+    allowed = np.maximum(float(at_least), SILENCE_FACTOR * state["cadence"][:size])
+    out: NDArray[np.float64] = np.where(known, quiet / allowed, 0.0)
+    return out
+
+
+@kernel
+def _stuck(
+    rows: NDArray[np.int32],
+    values: NDArray[np.float64],
+    last: NDArray[np.float64],
+    repeats: NDArray[np.int32],
+    longest: NDArray[np.int32],
+    changes: NDArray[np.int32],
+    out: NDArray[np.float64],
+) -> None:
+    n, channels = values.shape
+    for i in range(n):
+        r = rows[i]
+        for c in range(channels):
+            x = values[i, c]
+            if np.isnan(x):
+                continue
+            allowed = max(STUCK_AT_LEAST, STUCK_FACTOR * longest[r, c])
+            if x == last[r, c]:
+                repeats[r, c] += 1
+                if changes[r, c] >= STUCK_CHANGES:
+                    out[i, c] = repeats[r, c] / allowed
+            else:
+                if repeats[r, c] < allowed:  # what was judged stuck is not learned as usual
+                    longest[r, c] = max(longest[r, c], repeats[r, c])
+                if not np.isnan(last[r, c]):
+                    changes[r, c] += 1
+                repeats[r, c] = 0
+                last[r, c] = x
