@@ -40,7 +40,8 @@ COLUMNS: Mapping[str, Column] = {
     "arrivals": Column(np.int32),  # how many of those were learned
     "layout": Column(np.int16, fill=-1),
     "row": Column(np.int32),
-    "state": Column(np.int8),  # an index into events.STATES
+    "state": Column(np.int8, fill=-1),  # an index into events.STATES; -1: not told yet
+    "warm": Column(np.bool_),  # has had a score
     "open": Column(np.bool_),  # the alert machine holds something about this device
 }
 
@@ -91,7 +92,12 @@ class Devices:
             self.tags[slot] = tags
 
     def admit(
-        self, slots: NDArray[np.int32], readings: Readings, identity: NDArray[np.uint64], lateness: int, deaf: int
+        self,
+        slots: NDArray[np.int32],
+        readings: Readings,
+        identity: NDArray[np.uint64],
+        lateness: int,
+        deaf: int,
     ) -> tuple[NDArray[np.int8], int]:
         """Judge a batch in arrival order.
 
@@ -135,7 +141,9 @@ class Devices:
         return int(self.table["identity_ts"][slot, place]), int(self.table["identities"][slot, place])
 
 
-def identities(readings: Readings, channel_hash: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDArray[np.uint64]:
+def identities(
+    readings: Readings, channel_hash: NDArray[np.uint64], starts: NDArray[np.int64]
+) -> NDArray[np.uint64]:
     """Return 64 bits that tell a device's readings apart, (n,).
 
     They come from the event time and the device's own number where it gives one, else the values

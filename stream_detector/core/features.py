@@ -62,7 +62,9 @@ def unknown(features: Sequence[str], window: int) -> str | None:
     return None
 
 
-def rows(features: Sequence[str], walk: Walk, channels: NDArray[np.int64], window: int) -> NDArray[np.float64]:
+def rows(
+    features: Sequence[str], walk: Walk, channels: NDArray[np.int64], window: int
+) -> NDArray[np.float64]:
     """Return feature rows (n, features * channels): one block of columns a feature.
 
     Rows are NaN throughout while the window is too short for one of the features.

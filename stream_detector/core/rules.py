@@ -37,7 +37,9 @@ STUCK_CHANGES = 20
 SILENCE_FACTOR = 5.0
 
 
-def beyond(values: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+def beyond(
+    values: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return how far values lie out of their allowed range: 1.0 on the limit, (n, channels).
 
     With both limits the distance from the middle counts, in halves of the range; with one limit,
@@ -69,7 +71,7 @@ def stuck(state: Arrays, rows: NDArray[np.int32], values: NDArray[np.float64]) -
     Args:
         state: Arrays of `STUCK_COLUMNS`, changed in place.
         rows: The device's row of each reading, (n,).
-        values: (n, channels); NaN: not reported, gives 0.
+        values: (n, channels); NaN: not reported, the channel stays as stuck as it was.
     """
     out = np.zeros(values.shape)
     _stuck(rows, values, state["value"], state["repeats"], state["longest"], state["changes"], out)
@@ -116,17 +118,16 @@ def _stuck(
         r = rows[i]
         for c in range(channels):
             x = values[i, c]
-            if np.isnan(x):
-                continue
             allowed = max(STUCK_AT_LEAST, STUCK_FACTOR * longest[r, c])
             if x == last[r, c]:
                 repeats[r, c] += 1
-                if changes[r, c] >= STUCK_CHANGES:
-                    out[i, c] = repeats[r, c] / allowed
-            else:
-                if repeats[r, c] < allowed:  # what was judged stuck is not learned as usual
+            elif not np.isnan(x):
+                # What was judged stuck is not learned as usual.
+                if repeats[r, c] < allowed or changes[r, c] < STUCK_CHANGES:
                     longest[r, c] = max(longest[r, c], repeats[r, c])
                 if not np.isnan(last[r, c]):
                     changes[r, c] += 1
                 repeats[r, c] = 0
                 last[r, c] = x
+            if changes[r, c] >= STUCK_CHANGES:
+                out[i, c] = repeats[r, c] / allowed

@@ -104,7 +104,8 @@ class Table:
     def row_bytes(self) -> int:
         """Return the memory of one device, in bytes."""
         return sum(
-            array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=np.int64)) for array in self.arrays.values()
+            array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=np.int64))
+            for array in self.arrays.values()
         )
 
     def _blank(self, column: Column, rows: int) -> NDArray[Any]:

@@ -9,7 +9,6 @@ for: what was injected is known, not guessed.
 
 from __future__ import annotations
 
-import itertools
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -202,7 +201,7 @@ class Fleet:
         hour = 2 * math.pi * (t / self._day_s + self._phase)  # (devices,)
         common = 0.55 * np.sin(hour) + 0.15 * np.sin(2 * hour) + 0.1 / CLIP_SIGMA * jitter
         wander = np.sin(self._wander_speed * t + self._wander_phase).mean(axis=0)  # (values,)
-        load = common[self._owner] + 0.2 * wander  # within -1 .. 1
+        load: NDArray[np.float64] = common[self._owner] + 0.2 * wander  # within -1 .. 1
         return self._level + np.abs(self._level) * (self._swing * load + self._noise * own)
 
     def values(self, t: float) -> NDArray[np.float64]:
@@ -259,13 +258,15 @@ class Fleet:
             for device in self.devices
             for i, name in enumerate(device.channels)
         }
-        self._owner = np.array([i for i, _ in owners])  # (values,) -> device
+        self._owner: NDArray[np.int64] = np.array([i for i, _ in owners])  # (values,) -> device
         # one number makes a device big or small, so that its power fits its current
         bigness = rng.uniform(-1, 1, count)[self._owner]
         spread = np.array([channel.spread for _, channel in owners])
-        self._level = np.array([channel.level for _, channel in owners]) * (1 + spread * bigness)
-        self._swing = np.array([channel.swing for _, channel in owners])
-        self._noise = np.array([channel.noise for _, channel in owners])
+        self._level: NDArray[np.float64] = np.array([channel.level for _, channel in owners]) * (
+            1 + spread * bigness
+        )
+        self._swing: NDArray[np.float64] = np.array([channel.swing for _, channel in owners])
+        self._noise: NDArray[np.float64] = np.array([channel.noise for _, channel in owners])
         self._phase = rng.uniform(-0.05, 0.05, count)  # of a day: the devices nearly agree on the hour
         two = (2, len(owners))
         self._wander_speed = 2 * math.pi / (self._day_s * rng.uniform(0.2, 0.7, two))  # (2, values)
@@ -302,8 +303,8 @@ class Fleet:
             device=device.name,
             kind=kind,
             channel=None if kind == "silence" else name,
-            start_s=start_s,
-            stop_s=start_s + rng.uniform(*FAULT_LASTS_S[kind]),
+            start_s=round(start_s, 3),
+            stop_s=round(start_s + rng.uniform(*FAULT_LASTS_S[kind]), 3),
             size=size,
         )
 
@@ -332,5 +333,5 @@ def _draw_kinds(rng: np.random.Generator) -> Iterator[FaultKind]:
     yield jump
     rest = [kind for kind in kinds if kind != jump]
     yield from (rest[i] for i in rng.permutation(len(rest)))
-    for _ in itertools.count():
+    while True:
         yield from (kinds[i] for i in rng.permutation(len(kinds)))

@@ -1,0 +1,227 @@
+"""What comes out of the core (and of the shell, where it refuses something): one list of events.
+
+Alerts on MQTT, log lines, metrics and the page are all readers of this list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+Kind: TypeAlias = Literal["point", "range", "stuck", "silence"]
+Severity: TypeAlias = Literal["warning", "critical"]
+AlertEvent: TypeAlias = Literal["raise", "update", "clear"]
+
+KINDS: tuple[Kind, ...] = ("point", "range", "stuck", "silence")
+SEVERITIES: tuple[Severity, ...] = ("warning", "critical")
+STATES = ("warming_up", "ok", "alerting", "silent")
+
+REJECTIONS = (
+    "channel_limit",
+    "channel_name",
+    "device_limit",
+    "device_mismatch",
+    "device_missing",
+    "device_name",
+    "empty",
+    "encoding",
+    "internal_error",
+    "malformed",
+    "no_values",
+    "not_finite",
+    "seq",
+    "time_bounds",
+    "timestamp",
+    "too_large",
+    "topic",
+    "wrong_type",
+)
+"""Why a message or a reading is refused."""
+
+IGNORED = ("no_stream", "own_topic", "retained")
+"""Why a message is passed over without being wrong."""
+
+SUPPRESSED = ("min_severity",)
+"""Why an alert is not raised although its readings are anomalous."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """How much of a score is one channel's doing; the shares of an alert sum to 1."""
+
+    channel: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Where a channel's value was expected; None: no bound on that side."""
+
+    value: float | None
+    lower: float | None
+    upper: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertChanged:
+    """An alert is raised, updated or cleared; the fields are those of the contract.
+
+    Times are µs since 1970 UTC. `started_at`, `updated_at` and `ended_at` are event times (of the
+    service clock for silence), `received_at` is the arrival of the reading that changed the alert.
+    """
+
+    event: AlertEvent
+    id: str
+    seq: int
+    kind: Kind
+    stream: str
+    device: str
+    tags: Mapping[str, str]
+    severity: Severity
+    score: float
+    peak_score: float
+    raw_score: float
+    threshold: float
+    confidence: float
+    started_at: int
+    updated_at: int
+    ended_at: int | None
+    received_at: int
+    values: Mapping[str, float]
+    expected: Mapping[str, Expected]
+    contributions: tuple[Contribution, ...]
+    reason: str
+    model_name: str
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveAlert:
+    """An open alert, as the device's state lists it."""
+
+    id: str
+    kind: Kind
+    severity: Severity
+    started_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStateChanged:
+    """A device warms up, is ok, alerts, or is silent; or its open alerts changed."""
+
+    stream: str
+    device: str
+    tags: Mapping[str, str]
+    state: str
+    previous: str | None
+    severity: Severity | None
+    score: float | None
+    active: tuple[ActiveAlert, ...]
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelAdded:
+    """A device reports a channel that it did not have before."""
+
+    stream: str
+    device: str
+    channel: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSuppressed:
+    """Readings are anomalous, but the policy holds the alert back."""
+
+    stream: str
+    device: str
+    kind: Kind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReplaced:
+    """From here on a stream is scored by another model."""
+
+    at: int
+    stream: str
+    role: str
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRefused:
+    """A new version of a model was found but fails its checks; the old one goes on."""
+
+    at: int
+    stream: str
+    name: str
+    version: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message, or one element of a list, is refused.
+
+    Attributes:
+        stream: The stream it was meant for, empty where none can be told.
+        reason: A word from `REJECTIONS`.
+        message: One sentence for the person who has to mend the sender.
+        topic: Where it came from.
+        size: Bytes of the whole payload.
+        sha256: Of the whole payload.
+        head: Its first kilobyte.
+        received_at: Arrival, µs.
+        whole: The whole message is refused, not just one reading in it.
+    """
+
+    stream: str
+    reason: str
+    message: str
+    topic: str
+    size: int
+    sha256: str
+    head: bytes
+    received_at: int
+    whole: bool = True
+
+
+CoreEvent: TypeAlias = AlertChanged | DeviceStateChanged | ChannelAdded | AlertSuppressed | ModelReplaced
+Event: TypeAlias = CoreEvent | ModelRefused | Rejected
+
+
+@dataclass(slots=True)
+class Counts:
+    """How the readings of a batch ended: they sum to the readings that went in."""
+
+    scored: int = 0
+    warming_up: int = 0
+    late: int = 0
+    duplicate: int = 0
+    missing_seq: int = 0  # numbers that never came, not readings
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What processing one record gave.
+
+    Attributes:
+        events: In the order of the readings that caused them.
+        counts: How the readings ended.
+        scores: Scores of the scored readings, in order.
+    """
+
+    events: list[CoreEvent] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+    scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))

@@ -1,0 +1,70 @@
+"""The core as one function: records in, events out.
+
+    pipeline = Pipeline(specs, models)
+    for record in journal:
+        outcome = pipeline.process(record)
+
+It reads no clock, socket or file, so the same records give the same events, however the readings
+among them are cut into batches, today and in a replay.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from stream_detector.core.events import ModelReplaced, Outcome
+from stream_detector.core.records import Gap, ModelSet, Readings, Started, Tick
+from stream_detector.core.stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from stream_detector.core.detector import Detector
+    from stream_detector.core.records import Record
+    from stream_detector.core.stream import StreamSpec
+
+
+class Pipeline:
+    """All streams of a service.
+
+    Args:
+        specs: The streams.
+        initial: What scores a stream until a `ModelSet` says otherwise.
+        model: Gives the detector that a `ModelSet` names.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[StreamSpec],
+        initial: Callable[[], Detector],
+        model: Callable[[ModelSet], Detector],
+    ) -> None:
+        self.streams = {spec.name: Stream(spec, initial()) for spec in specs}
+        self._model = model
+        self._deaf = 0  # all recorded gaps so far, µs
+
+    def process(self, record: Record) -> dict[str, Outcome]:
+        """Take one record in and return what it gave, by stream.
+
+        Raises:
+            KeyError: The record names a stream that there is not.
+        """
+        match record:
+            case Readings():
+                return {record.stream: self.streams[record.stream].process(record, self._deaf)}
+            case Tick():
+                return {name: stream.tick(record.at, self._deaf) for name, stream in self.streams.items()}
+            case Gap():
+                self._deaf += max(0, record.stop - record.start)
+                return {}
+            case ModelSet():
+                detector = self._model(record)
+                self.streams[record.stream].use(detector)
+                replaced = ModelReplaced(
+                    record.at, record.stream, record.role, detector.name, detector.version
+                )
+                return {record.stream: Outcome(events=[replaced])}
+            case Started():
+                return {}
+            case _:
+                assert_never(record)

@@ -1,0 +1,230 @@
+"""One stream: its devices, their layouts, and the way of a batch through them.
+
+    names -> slots -> admitted? -> layouts (windows, detector, rules) -> alert machine -> events
+
+Only the alert machine loops over single readings, and only over those that can change something:
+anomalous ones, those of devices with something open, and a device's first score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stream_detector.core import rules as limits_of
+from stream_detector.core.alerting import Alerting
+from stream_detector.core.alerts import AlertRules
+from stream_detector.core.devices import ACCEPTED, DUPLICATE, LATE, Devices, identities
+from stream_detector.core.events import ChannelAdded, Outcome
+from stream_detector.core.judged import JudgedBatch
+from stream_detector.core.layouts import Layout, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from stream_detector.core.detector import Detector
+    from stream_detector.core.records import Readings
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """What the core has to know of a stream.
+
+    Attributes:
+        name: Its name.
+        channels: Declared channels by name; empty: each device's channels are learned.
+        window: Readings in a window.
+        lateness: How much older than its device's newest a reading may be, µs.
+        rules: Alert policy.
+        own_raise_after: Take N and M from the detector instead of from `rules`.
+        watch_stuck: Whether values that do not move are judged.
+        silence_at_least: Quiet time that is always allowed, µs; None: silence is not judged.
+    """
+
+    name: str
+    channels: Mapping[str, Limits] = field(default_factory=dict)
+    window: int = 64
+    lateness: int = 0
+    rules: AlertRules = field(default_factory=AlertRules)
+    own_raise_after: bool = True
+    watch_stuck: bool = True
+    silence_at_least: int | None = 3_000_000
+
+
+class Stream:
+    """All state of one stream.
+
+    Args:
+        spec: What is configured.
+        detector: What scores it.
+    """
+
+    def __init__(self, spec: StreamSpec, detector: Detector) -> None:
+        self.spec = spec
+        self.detector = detector
+        self.devices = Devices()
+        self.layouts: list[Layout] = []
+        self._layout_of: dict[tuple[str, ...], int] = {}
+        self._hash_of: dict[str, int] = {}
+        self._alerting = Alerting(spec, self.devices)
+        self.use(detector)
+
+    def use(self, detector: Detector) -> None:
+        """Score with another detector from now on."""
+        self.detector = detector
+        for layout in self.layouts:
+            layout.use(detector)
+        rules = self.spec.rules
+        if self.spec.own_raise_after:
+            rules = replace(rules, raise_n=detector.raise_after[0], raise_m=detector.raise_after[1])
+        self._alerting.use(detector, rules)
+
+    def channels_of(self, device: str) -> tuple[str, ...]:
+        """Return the channels known of a device, () where it is new."""
+        slot = self.devices.slot_of.get(device)
+        place = -1 if slot is None else int(self.devices.table["layout"][slot])
+        return self.layouts[place].channels if place >= 0 else ()
+
+    def process(self, readings: Readings, deaf: int) -> Outcome:
+        """Take a batch in; see `stream_detector.core.pipeline.Pipeline.process`."""
+        outcome = Outcome()
+        devices = self.devices
+        slots = devices.slots(readings.devices, readings.tags)
+        hashes, starts = self._channel_hashes(readings.columns)
+        identity = identities(readings, hashes, starts)
+        verdict, missing = devices.admit(slots, readings, identity, self.spec.lateness, deaf)
+        accepted = np.flatnonzero(verdict == ACCEPTED)
+
+        batch = JudgedBatch.blank(readings, slots, identity)
+        for places in self._runs(readings, slots, accepted, outcome):
+            for layout, part, values in self._by_layout(readings, slots, places):
+                rows = devices.table["row"][slots[part]]
+                batch.fill(part, layout.process(rows, values, readings.ts[part]))
+        self._alerting.readings(batch, accepted, outcome)
+
+        scored = ~np.isnan(batch.score[accepted])
+        counts = outcome.counts
+        counts.scored = int(scored.sum())
+        counts.warming_up = len(accepted) - counts.scored
+        counts.late = int((verdict == LATE).sum())
+        counts.duplicate = int((verdict == DUPLICATE).sum())
+        counts.missing_seq = missing
+        outcome.scores = batch.score[accepted][scored]
+        return outcome
+
+    def tick(self, at: int, deaf: int) -> Outcome:
+        """Judge silence at an instant of the service clock."""
+        outcome = Outcome()
+        if self.spec.silence_at_least is not None:
+            table = self.devices.table
+            scores = limits_of.silent(table.arrays, table.size, at, deaf, self.spec.silence_at_least)
+            self._alerting.tick(at, deaf, scores, outcome)
+        return outcome
+
+    def _runs(
+        self, readings: Readings, slots: NDArray[np.int32], accepted: NDArray[np.int64], outcome: Outcome
+    ) -> Iterator[NDArray[np.int64]]:
+        """Cut a batch so that within a run no device changes its layout once it was read."""
+        layout_of_slot = self.devices.table["layout"]
+        columns = readings.columns
+        fits = np.array(
+            [[self._fits(layout, names) for names in columns] for layout in self.layouts]
+            or [[False] * len(columns)]
+        )
+        known = layout_of_slot[slots[accepted]]
+        if (known >= 0).all() and fits[known, readings.shapes[accepted]].all():
+            yield accepted
+            return
+        run: list[int] = []
+        read: set[int] = set()
+        for i in accepted.tolist():
+            slot = int(slots[i])
+            place = int(layout_of_slot[slot])
+            names = columns[readings.shapes[i]]
+            if place < 0 or not self._fits(self.layouts[place], names):
+                if slot in read:
+                    yield np.array(run, dtype=np.int64)
+                    run, read = [], set()
+                self._move(slot, names, int(readings.ts[i]), outcome)
+            run.append(i)
+            read.add(slot)
+        yield np.array(run, dtype=np.int64)
+
+    def _fits(self, layout: Layout, names: tuple[str, ...]) -> bool:
+        # Declared channels are all there is; what else a device reports is not looked at.
+        return bool(self.spec.channels) or all(name in layout.place for name in names)
+
+    def _move(self, slot: int, names: tuple[str, ...], ts: int, outcome: Outcome) -> None:
+        """Give a device a row in the layout that has all its channels."""
+        table = self.devices.table
+        place = int(table["layout"][slot])
+        before = self.layouts[place].channels if place >= 0 else ()
+        channels = tuple(self.spec.channels) or tuple(sorted({*before, *names}))
+        target_place = self._layout(channels)
+        target = self.layouts[target_place]
+        row = target.table.add()
+        if place >= 0:
+            old, old_row = self.layouts[place], int(table["row"][slot])
+            places = np.array([target.place[name] for name in old.channels], dtype=np.int64)
+            old.table.copy_row(old_row, target.table, row, places)
+            # The new channel's ring holds no values yet.
+            fresh = [target.place[name] for name in channels if name not in old.place]
+            target.table["ring"][row, fresh] = np.nan
+            old.table.remove(old_row)
+            outcome.events.extend(
+                ChannelAdded(self.spec.name, self.devices.names[slot], channels[place], ts)
+                for place in sorted(fresh)
+            )
+        table["layout"][slot], table["row"][slot] = target_place, row
+
+    def _layout(self, channels: tuple[str, ...]) -> int:
+        if channels not in self._layout_of:
+            self._layout_of[channels] = len(self.layouts)
+            self.layouts.append(
+                Layout(
+                    channels,
+                    self.spec.window,
+                    self.spec.channels,
+                    self.detector,
+                    watch_stuck=self.spec.watch_stuck,
+                )
+            )
+        return self._layout_of[channels]
+
+    def _by_layout(
+        self, readings: Readings, slots: NDArray[np.int32], places: NDArray[np.int64]
+    ) -> Iterator[tuple[Layout, NDArray[np.int64], NDArray[np.float64]]]:
+        """Group readings by layout and lay their values out as rows (m, channels)."""
+        offsets = readings.offsets()
+        layout_of = self.devices.table["layout"][slots[places]]
+        for number in np.unique(layout_of):
+            layout = self.layouts[number]
+            part = places[layout_of == number]
+            values = np.full((len(part), len(layout.channels)), np.nan)
+            shapes = readings.shapes[part]
+            for shape in np.unique(shapes):
+                names = readings.columns[shape]
+                known = [k for k, name in enumerate(names) if name in layout.place]
+                columns = np.array([layout.place[names[k]] for k in known], dtype=np.int64)
+                here = np.flatnonzero(shapes == shape)
+                where = offsets[part[here]][:, None] + np.array(known, dtype=np.int64)
+                values[here[:, None], columns] = readings.values[where]
+            yield layout, part, values
+
+    def _channel_hashes(
+        self, columns: tuple[tuple[str, ...], ...]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        hash_of = self._hash_of
+        for names in columns:
+            for name in names:
+                if name not in hash_of:
+                    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+                    hash_of[name] = int.from_bytes(digest, "little")
+        hashes = np.array([hash_of[name] for names in columns for name in names], dtype=np.uint64)
+        widths = [len(names) for names in columns]
+        return hashes, np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64)

@@ -1,0 +1,516 @@
+"""The life of the connection to the broker: connect, subscribe, read, acknowledge, and again, for ever.
+
+Everything runs in the thread that calls `poll`; there is no other. `poll` never raises because of the
+network: what is wrong stands in `problem` as one sentence. Each login is a new `epoch` with a new client
+object, so nothing of a lost connection can leak into the next: a packet id means a message only within
+its epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import selectors
+import socket
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from stream_detector.errors import BrokerError
+
+from .dial import dial, explain, new_client
+from .frames import Received, puback_frames, publish_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .client import Client
+    from .settings import BrokerSettings
+
+PINGREQ = b"\xc0\x00"
+DISCONNECT = b"\xe0\x00"
+LONGEST_WAIT_S = 1.0  # a poll looks after pings and retries at least this often
+SHORT_LIFE_S = 5.0  # a connection that ends sooner after its login ...
+SHORT_LIVES = 3  # ... as often as this in a row was taken from us
+FIRST_OWN_ID = 1024  # packet ids below are paho's, for SUBSCRIBE
+LAST_ID = 65535
+REFUSED_VERSION = {0x01, 0x84}
+REFUSED_LOGIN = {0x86, 0x87}  # paho translates the codes of 3.1.1 to these
+SESSION_TAKEN_OVER = 0x8E
+PACKET_TOO_LARGE = 0x95
+LOST_WITH_3_1_1 = (
+    "the broker speaks MQTT 3.1.1 only: a publish that it denies looks delivered, only its own limits hold back "
+    "a flood, and retained messages come again at each connect."
+)
+
+
+class Backoff:
+    """Pauses that double, with jitter, so that many clients do not come back at once.
+
+    Args:
+        longest_s: The pause never grows beyond this.
+    """
+
+    def __init__(self, longest_s: float) -> None:
+        self.longest_s = longest_s
+        self._next_s = 1.0
+
+    def pause(self) -> float:
+        """Return the next pause in seconds."""
+        pause_s, self._next_s = self._next_s, min(2 * self._next_s, self.longest_s)
+        return min(pause_s, self.longest_s) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret
+
+    def reset(self) -> None:
+        """Begin again with the shortest."""
+        self._next_s = 1.0
+
+
+@dataclass(slots=True)
+class _Connection:
+    """What we know of the connection that is open; times are monotonic."""
+
+    client: Client
+    sock: Any  # a socket, or paho's websocket around one
+    opened_at: float
+    heard_at: float
+    keepalive_s: float
+    next_ping: float
+    pinged_at: float = 0.0
+    logged_in_at: float | None = None
+    refused: str | None = None  # the broker's word in CONNACK, when it refused us
+    refused_code: int = 0
+    left_by_broker: int | None = None  # reason code of its DISCONNECT
+    asked: dict[int, list[tuple[str, int]]] = field(default_factory=dict)  # SUBSCRIBE id -> filters
+    denied: list[tuple[str, int]] = field(default_factory=list)
+    granted: bool = False
+    ask_again_at: float = 0.0
+    window: int = LAST_ID
+    max_packet: int | None = None
+    events: int = selectors.EVENT_READ
+
+
+class Link:
+    """One session at one broker.
+
+    Args:
+        settings: Where and how.
+        client_id: Name of the session; the broker keeps our messages under it while we are away.
+        subscriptions: Filters and their QoS, 0 or 1.
+        will: Topic and payload that the broker publishes (retained) when we vanish.
+        clock: Service clock, µs; stamps what arrives.
+        max_payload: Bytes; larger payloads are delivered as truncated.
+
+    Attributes:
+        epoch: Counts logins; 0 before the first.
+        problem: One sentence on why we are not ready, or None.
+        last_error: The last problem, kept after it is solved.
+        clock: Service clock, µs.
+        protocol: ``5`` or ``3.1.1``: what is spoken, or tried next.
+        drained: Whether all subscriptions stand and the last poll left nothing in the socket.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        *,
+        client_id: str,
+        subscriptions: Sequence[tuple[str, int]],
+        will: tuple[str, bytes],
+        clock: Callable[[], int],
+        max_payload: int = 65_536,
+    ) -> None:
+        self.epoch = 0
+        self.problem: str | None = f"the broker at {settings.address} has not been asked yet."
+        self.last_error: str | None = None
+        self.protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
+        self.drained = False
+        self._settings = settings
+        self._client_id = client_id
+        self._subscriptions = list(subscriptions)
+        self._will = will
+        self.clock = clock
+        self._max_payload = max_payload
+        self._connection: _Connection | None = None
+        self._next_attempt = 0.0
+        self._backoff = Backoff(60.0)
+        self._ask_again = Backoff(60.0)
+        self._short_lives = 0
+        self._next_id = FIRST_OWN_ID
+        self._out: list[bytes] = []
+        self._confirmed: list[tuple[int, int]] = []
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_in, selectors.EVENT_READ)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted our login on the connection that is open."""
+        return self._connection is not None and self._connection.logged_in_at is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether we are logged in and every subscription is granted."""
+        return self._connection is not None and self._connection.granted
+
+    @property
+    def congested(self) -> bool:
+        """Whether the broker takes what we write more slowly than we write it."""
+        return self._connection is not None and self._connection.client.want_write()
+
+    @property
+    def reconnects(self) -> int:
+        """Logins after the first."""
+        return max(0, self.epoch - 1)
+
+    @property
+    def window(self) -> int:
+        """How many unconfirmed QoS 1 messages the broker takes from us."""
+        return LAST_ID if self._connection is None else self._connection.window
+
+    @property
+    def protocol_note(self) -> str | None:
+        """What is lost, where the broker made us fall back to 3.1.1."""
+        fell_back = self._settings.protocol == "auto" and self.protocol == "3.1.1" and self.connected
+        return LOST_WITH_3_1_1 if fell_back else None
+
+    def poll(self, timeout_s: float) -> Received | None:
+        """Do what is due, wait for the broker, read once.
+
+        Args:
+            timeout_s: Wait at most this long, and at most a second; `wake` ends the wait.
+
+        Returns:
+            What one read brought; None where that is nothing.
+        """
+        connection = self._connection
+        if connection is None:
+            self._wait_and_dial(timeout_s)
+            return None
+        self.flush()
+        readable, writable = self._wait(connection, 0.0 if connection.client.pending() else timeout_s)
+        if writable:
+            connection.client.loop_write()
+        received = self._read(connection) if readable else None
+        self.drained = connection.granted and (not readable or connection.client.emptied)
+        self._look_after(connection)
+        return received
+
+    def wake(self) -> None:
+        """End the wait of a `poll`; the one method that any thread may call."""
+        with contextlib.suppress(OSError):  # full: it wakes anyway; closed: nobody waits
+            self._wake_out.send(b"\0")
+
+    def acknowledge(self, received: Received) -> None:
+        """Send the PUBACKs of a batch in order, unless they came on an earlier connection.
+
+        After a reconnect the same packet ids may stand for other messages; what is not acknowledged
+        comes again.
+        """
+        if self.connected and received.epoch == self.epoch:
+            self._out.append(puback_frames(received.packet_ids))
+            self.flush()
+
+    def publish(self, topic: bytes, payload: bytes, qos: int, *, retain: bool, packet_id: int = 0) -> int:
+        """Hand a message over, to be written with the next `flush` or `poll`; only while connected.
+
+        Args:
+            topic: UTF-8, without wildcards.
+            payload: Bytes.
+            qos: 0 or 1.
+            retain: Whether the broker keeps it for later subscribers.
+            packet_id: The id of an earlier connection, where it was not confirmed there.
+
+        Returns:
+            The packet id, which comes back from `confirmed`; 0 at QoS 0.
+        """
+        connection = cast("_Connection", self._connection)
+        dup = packet_id != 0
+        if qos and not dup:
+            packet_id = self._next_id
+            self._next_id = packet_id + 1 if packet_id < LAST_ID else FIRST_OWN_ID
+        frame = publish_frame(
+            topic, payload, qos=qos, retain=retain, dup=dup, packet_id=packet_id, mqtt5=self.protocol == "5"
+        )
+        if connection.max_packet is not None and len(frame) > connection.max_packet:
+            # The broker would cut the connection, again after each reconnect.
+            if qos:
+                self._confirmed.append((packet_id, PACKET_TOO_LARGE))
+        else:
+            self._out.append(frame)
+        return packet_id
+
+    def confirmed(self) -> list[tuple[int, int]]:
+        """Return packet id and reason code of each message answered since the last call; 3.1.1 says 0."""
+        confirmed, self._confirmed = self._confirmed, []
+        if self._connection is not None:
+            confirmed += self._connection.client.confirmed
+            self._connection.client.confirmed.clear()
+        return confirmed
+
+    def flush(self) -> None:
+        """Write what `publish` and `acknowledge` have left, in one piece."""
+        if self._out and self._connection is not None:
+            self._connection.client.send(b"".join(self._out))
+        self._out.clear()
+
+    def close(self, deadline_s: float) -> None:
+        """Say goodbye, so that no last will is sent, and wait until the broker has read it.
+
+        Args:
+            deadline_s: Give up after so many seconds; the broker then sends the last will.
+        """
+        until = monotonic() + deadline_s
+        connection = self._connection
+        if connection is not None and connection.logged_in_at is not None:
+            self._out.append(DISCONNECT)
+            self.flush()
+            # Closing with unread bytes makes TCP discard what we wrote; the broker closes once it has read it.
+            while connection.client.socket() is not None and monotonic() < until:
+                readable, writable = self._wait(connection, until - monotonic())
+                if writable:
+                    connection.client.loop_write()
+                if readable:
+                    connection.client.loop_read()
+                    connection.client.take()
+        self._forget()
+        self._selector.close()
+        self._wake_in.close()
+        self._wake_out.close()
+
+    def _wait_and_dial(self, timeout_s: float) -> None:
+        """Open a connection, once the pause after the last one is over."""
+        wait_s = self._next_attempt - monotonic()
+        if wait_s > 0:
+            self._wait(None, min(timeout_s, wait_s))
+            return
+        mqtt5 = self.protocol == "5"
+        try:
+            client = new_client(
+                self._settings,
+                client_id=self._client_id,
+                mqtt5=mqtt5,
+                will=self._will,
+                max_payload=self._max_payload,
+            )
+            dial(client, self._settings, mqtt5=mqtt5)
+        except BrokerError as error:
+            self._give_up(str(error))
+            return
+        now, keepalive_s = monotonic(), float(self._settings.keepalive_s)
+        self._connection = connection = _Connection(
+            client, client.socket(), now, heard_at=now, keepalive_s=keepalive_s, next_ping=now + keepalive_s
+        )
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_disconnect = self._on_disconnect
+        if connection.sock is not None:
+            self._selector.register(connection.sock, selectors.EVENT_READ)
+
+    def _wait(self, connection: _Connection | None, timeout_s: float) -> tuple[bool, bool]:
+        """Wait for the socket or a wake; return whether the socket can be read and written."""
+        if connection is not None:
+            wanted = selectors.EVENT_READ
+            if connection.client.want_write():
+                wanted |= selectors.EVENT_WRITE
+            if wanted != connection.events and connection.client.socket() is not None:
+                self._selector.modify(connection.sock, wanted)
+                connection.events = wanted
+        readable = connection is not None and connection.client.pending()
+        writable = False
+        for key, events in self._selector.select(max(0.0, min(timeout_s, LONGEST_WAIT_S))):
+            if key.fileobj is self._wake_in:
+                with contextlib.suppress(BlockingIOError):
+                    self._wake_in.recv(4096)
+            else:
+                readable = readable or bool(events & selectors.EVENT_READ)
+                writable = bool(events & selectors.EVENT_WRITE)
+        return readable, writable
+
+    def _read(self, connection: _Connection) -> Received | None:
+        connection.client.loop_read()
+        received = connection.client.take()
+        connection.heard_at = monotonic()
+        if received is not None:
+            received.epoch = self.epoch
+            received.arrival = self.clock()
+        return received
+
+    def _look_after(self, connection: _Connection) -> None:
+        """Subscribe after a login, ping, retry what was denied, and notice the end of the connection.
+
+        Reading comes first: after a long stall of ours, the broker's answer is already in the socket.
+        """
+        now = monotonic()
+        if connection.client.socket() is None:
+            self._lost(connection)
+        elif connection.logged_in_at is None:
+            if now - connection.opened_at > self._settings.connect_timeout_s:
+                self._lost(connection, "it accepts connections but does not answer our login")
+        else:
+            if now >= connection.next_ping:
+                self._ping(connection, now)
+            if connection.denied and now >= connection.ask_again_at:
+                denied, connection.denied = connection.denied, []
+                self._subscribe(connection, denied)
+            if self._short_lives and now - connection.logged_in_at > SHORT_LIFE_S:
+                self._short_lives = 0
+                self._settle(connection)
+
+    def _ping(self, connection: _Connection, now: float) -> None:
+        """Ping whether or not anything else was said: that is one rule, and two bytes."""
+        if connection.heard_at < connection.pinged_at:
+            self._lost(connection, f"it has been silent for {now - connection.heard_at:.0f} s")
+            return
+        connection.pinged_at = now
+        connection.next_ping = now + connection.keepalive_s
+        connection.client.send(PINGREQ)
+
+    def _subscribe(self, connection: _Connection, filters: list[tuple[str, int]]) -> None:
+        """Ask for filters: nothing that we publish, and retained messages only where a filter is new."""
+        wanted: list[Any] = filters
+        if self.protocol == "5":
+            wanted = [
+                (name, SubscribeOptions(qos=qos, noLocal=True, retainHandling=1)) for name, qos in filters
+            ]
+        _, packet_id = connection.client.subscribe(wanted)
+        if packet_id is not None:
+            connection.asked[packet_id] = filters
+
+    def _on_connect(
+        self, _client: object, _userdata: object, _flags: object, reason: Any, properties: Any
+    ) -> None:
+        """Take the broker's answer to our login."""
+        connection = self._connection
+        if connection is None:
+            return
+        if reason.is_failure:
+            connection.refused, connection.refused_code = str(reason), reason.value
+            return
+        connection.logged_in_at = now = monotonic()
+        self.epoch += 1
+        connection.window = getattr(properties, "ReceiveMaximum", LAST_ID)
+        connection.max_packet = getattr(properties, "MaximumPacketSize", None)
+        connection.keepalive_s = float(getattr(properties, "ServerKeepAlive", 0) or connection.keepalive_s)
+        connection.next_ping = now + connection.keepalive_s
+        connection.denied = list(self._subscriptions)
+        self._settle(connection)
+
+    def _on_subscribe(
+        self, _client: object, _userdata: object, packet_id: int, codes: Any, _properties: object
+    ) -> None:
+        """Take the broker's answer to our filters."""
+        connection = self._connection
+        if connection is None:
+            return
+        filters = connection.asked.pop(packet_id, [])
+        refused = [(wanted, code) for wanted, code in zip(filters, codes, strict=False) if code.is_failure]
+        connection.denied += [wanted for wanted, _ in refused]
+        if refused:
+            connection.ask_again_at = monotonic() + self._ask_again.pause()
+            (name, _), code = refused[0]
+            self._say(
+                f"the broker at {self._settings.address} refuses the subscription to '{name}' ({code}); "
+                "allow our login to read it in the broker's access rules."
+            )
+        self._settle(connection)
+
+    def _on_disconnect(
+        self, _client: object, _userdata: object, flags: Any, reason: Any, _properties: object
+    ) -> None:
+        """Note why the broker leaves; paho may call this more than once, `_lost` does the work."""
+        if self._connection is not None and flags.is_disconnect_packet_from_server and reason is not None:
+            self._connection.left_by_broker = reason.value
+
+    def _settle(self, connection: _Connection) -> None:
+        """Take stock after an answer: ready, and with no problem left, or not yet."""
+        connection.granted = (
+            connection.logged_in_at is not None and not connection.denied and not connection.asked
+        )
+        if connection.granted and self._short_lives < SHORT_LIVES:
+            self.problem = None
+            self._ask_again.reset()
+
+    def _lost(self, connection: _Connection, why: str | None = None) -> None:
+        """Close what is left of a connection and decide when, and how, to open the next."""
+        now = monotonic()
+        silent = (
+            why is None
+            and connection.client.error is None
+            or isinstance(connection.client.error, ConnectionError)
+        )
+        if self._fall_back(connection, silent=silent):
+            self._forget()
+            self._next_attempt = now
+            return
+        if connection.logged_in_at is not None:
+            if now - connection.logged_in_at > SHORT_LIFE_S:
+                self._short_lives = 0
+                self._backoff.reset()
+            else:
+                self._short_lives += 1
+        self._give_up(self._why(connection, why))
+
+    def _why(self, connection: _Connection, why: str | None) -> str:
+        """Return the sentence for the end of a connection."""
+        where = f"the broker at {self._settings.address}"
+        error = connection.client.error
+        if connection.refused_code in REFUSED_LOGIN:
+            return (
+                f"{where} refuses our login ({connection.refused}); check broker.username and its password."
+            )
+        if connection.refused is not None:
+            return f"{where} refuses the connection ({connection.refused}); check its settings and its log."
+        if connection.left_by_broker == SESSION_TAKEN_OVER or (
+            self._short_lives >= SHORT_LIVES and not isinstance(error, ValueError)
+        ):
+            return (
+                f"{where} closes our connection again and again right after login: it seems that another program "
+                f"uses the client id '{self._client_id}'; stop it, or set broker.client_id."
+            )
+        if why is None and error is not None and connection.logged_in_at is None:
+            return explain(error, self._settings)
+        if why is None:
+            why = f"it broke off: {error}" if error is not None else "it closed the connection"
+        return f"the connection to {where} is lost ({why}); trying again."
+
+    def _fall_back(self, connection: _Connection, *, silent: bool) -> bool:
+        """Change the protocol where that may be what the broker dislikes; return whether to try at once.
+
+        Some brokers refuse MQTT 5 by name, some just hang up. Once a login has worked, its protocol stays.
+        """
+        if self._settings.protocol != "auto" or self.epoch or connection.logged_in_at is not None:
+            return False
+        hung_up = silent and connection.refused is None
+        if self.protocol == "5" and (hung_up or connection.refused_code in REFUSED_VERSION):
+            self.protocol = "3.1.1"
+            return True
+        self.protocol = "5"
+        return False
+
+    def _give_up(self, problem: str) -> None:
+        """Say what is wrong and when to try again."""
+        refused = self._connection is not None and self._connection.refused is not None
+        self._forget()
+        # An unreachable broker costs nobody anything; a refused login costs the broker a line of log.
+        self._backoff.longest_s = 60.0 if refused or self._short_lives else 10.0
+        self._next_attempt = monotonic() + self._backoff.pause()
+        self._say(problem)
+
+    def _say(self, problem: str) -> None:
+        self.problem = self.last_error = problem
+
+    def _forget(self) -> None:
+        """Drop the connection; what it has confirmed stays."""
+        connection, self._connection = self._connection, None
+        self.drained = False
+        self._out.clear()
+        if connection is None:
+            return
+        self._confirmed += connection.client.confirmed
+        with contextlib.suppress(KeyError, ValueError):  # closed by paho before it was registered
+            self._selector.unregister(connection.sock)
+        connection.client.drop()
