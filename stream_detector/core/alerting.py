@@ -78,7 +78,10 @@ class Alerting:
         first_score = ~table["warm"][slots] & ~np.isnan(batch.score[accepted])
         look = marked[slots] | table["open"][slots] | first_score | (table["state"][slots] == NEW)
         marked[slots[hot]] = False
+        if batch.added:
+            look |= np.isin(accepted, list(batch.added))
         for i in accepted[look].tolist():
+            outcome.events.extend(batch.added.get(i, ()))
             self._reading(batch, i, outcome)
 
     def tick(self, at: int, deaf: int, scores: NDArray[np.float64], outcome: Outcome) -> None:
@@ -96,8 +99,15 @@ class Alerting:
             judged = Judged(at=at, ts=ts, identity=identity, score=float(scores[slot]), anomalous=True)
             stepped = self._step(slot, "silence", judged, outcome)
             if stepped:
-                outcome.events.append(self._silence(*stepped, judged, slot, at, deaf))
-                self._follow(slot, at, None, outcome)
+                table = devices.table
+                details = description.of_silence(
+                    quiet=float(at - table["heard"][slot] - (deaf - table["deaf"][slot])),
+                    cadence=float(table["cadence"][slot]),
+                    arrivals=int(table["arrivals"][slot]),
+                    at_least=self._spec.silence_at_least or 0,
+                )
+                outcome.events.append(self._changed(*stepped, judged, "silence", slot, at, details))
+            self._follow(slot, at, None, outcome)
         newest, lateness = devices.table["newest"], self._spec.lateness
         for key in [key for key, track in self._tracks.items() if track.idle]:
             ended = self._tracks[key].alert
@@ -130,30 +140,20 @@ class Alerting:
             if stepped is None:
                 continue
             event, alert = stepped
-            if kind == "silence":
-                changed = self._silence(event, alert, judged, slot, int(batch.readings.arrival[i]), 0)
+            if kind == "silence":  # which a reading can only end
+                details = description.of_silence(
+                    quiet=0.0,
+                    cadence=float(batch.admission.cadence[i]),
+                    arrivals=int(batch.admission.arrivals[i]),
+                    at_least=self._spec.silence_at_least or 0,
+                )
             else:
                 part, place = batch.details(i)
                 over = self._rules[kind].clear_after if event == "clear" else None
                 details = description.of_reading(kind, part, place, over=over)
-                changed = self._changed(
-                    event, alert, judged, kind, slot, int(batch.readings.arrival[i]), details
-                )
-            outcome.events.append(changed)
+            received_at = int(batch.readings.arrival[i])
+            outcome.events.append(self._changed(event, alert, judged, kind, slot, received_at, details))
         self._follow(slot, ts, score if scored else None, outcome)
-
-    def _silence(
-        self, event: AlertEvent, alert: Alert, judged: Judged, slot: int, at: int, deaf: int
-    ) -> AlertChanged:
-        table = self._devices.table
-        details = description.of_silence(
-            quiet=float(at - table["heard"][slot] - (deaf - table["deaf"][slot])),
-            cadence=float(table["cadence"][slot]),
-            arrivals=int(table["arrivals"][slot]),
-            at_least=self._spec.silence_at_least or 0,
-            over=event == "clear",
-        )
-        return self._changed(event, alert, judged, "silence", slot, at, details)
 
     def _changed(
         self,

@@ -156,6 +156,7 @@ def step(track: Track, reading: Judged, rules: AlertRules, name: tuple[str, str,
         if track.normal < rules.clear_after:
             return None
         alert.seq += 1
+        alert.severity = max(alert.severity, rules.severity(alert.peak), key=SEVERITIES.index)
         alert.ended_at = alert.told_at = reading.at
         track.anomalous.clear()
         return "clear"

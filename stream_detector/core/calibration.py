@@ -7,6 +7,7 @@ reading over the threshold: `score >= 1` holds exactly where `raw >= threshold`.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -61,12 +62,12 @@ class Calibration:
         more than this share would reach it, it moves up to the next score, or above them all.
 
         Args:
-            raw: Finite raw scores, at least one, (n,).
+            raw: Finite raw scores, at least two, (n,).
             contamination: Share of outliers assumed among them, 0 < contamination <= 0.5.
         """
         raw = significant(raw)
         threshold = float(significant(np.quantile(raw, [1.0 - contamination]))[0])
-        if np.mean(raw >= threshold) > contamination:
+        if np.count_nonzero(raw >= threshold) > math.ceil(contamination * len(raw)):
             beyond = raw[raw > threshold]
             threshold = float(beyond.min()) if beyond.size else threshold + STEP * max(1.0, abs(threshold))
         normal = raw[raw < threshold]
@@ -93,8 +94,8 @@ class Calibration:
         The share of the normal training rows below `raw`, interpolated between the quantiles, times
         n / (n + 1): the reading itself counts as one that is not below.
         """
-        if np.isnan(raw):
-            return float("nan")
+        if math.isnan(raw):
+            return math.nan
         place = bisect_left(self.quantiles, raw)
         if place == 0:
             return 0.0

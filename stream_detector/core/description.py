@@ -55,22 +55,21 @@ def of_reading(kind: Kind, part: Part, j: int, *, over: int | None) -> Descripti
     return Description(values, expected, contributions, reason, raw, threshold, confidence)
 
 
-def of_silence(quiet: float, cadence: float, arrivals: int, at_least: int, *, over: bool) -> Description:
+def of_silence(quiet: float, cadence: float, arrivals: int, at_least: int) -> Description:
     """Describe a silence.
 
     Args:
-        quiet: How long nothing came, µs.
+        quiet: How long nothing came, µs; 0: the device speaks again.
         cadence: The longest usual time between two arrivals, µs.
         arrivals: How many of those were learned.
         at_least: Quiet time that is always allowed, µs.
-        over: The device speaks again.
     """
     allowed = max(float(at_least), rules.SILENCE_FACTOR * cadence)
     return Description(
         values={},
         expected={},
         contributions=(),
-        reason="speaks again" if over else explain.silent(quiet, cadence),
+        reason=explain.silent(quiet, cadence) if quiet else "speaks again",
         raw_score=quiet / 1e6,
         threshold=allowed / 1e6,
         confidence=arrivals / (arrivals + 1),
@@ -85,9 +84,10 @@ def shares(channels: tuple[str, ...], weights: NDArray[np.float64]) -> tuple[Con
         [('b', 0.75), ('a', 0.25)]
     """
     weights = np.where(np.isfinite(weights) & (weights > 0), weights, 0.0)
-    total = weights.sum()
-    if total == 0:
+    if not weights.any():
         return ()
+    weights = weights / weights.max()  # so that no sum is infinite
+    total = weights.sum()
     order = np.argsort(-weights, kind="stable")
     return tuple(Contribution(channels[c], float(weights[c] / total)) for c in order if weights[c] > 0)
 
@@ -141,13 +141,10 @@ def _range(part: Part, j: int) -> _Parts:
 
 def _stuck(part: Part, j: int) -> _Parts:
     layout = part.layout
-    scores = part.stuck[j]
+    scores = part.stuck.score[j]
     worst = int(scores.argmax())
     name = layout.channels[worst]
-    # The value has not moved since, so what the table holds is what it was at this reading.
-    row = part.rows[j]
-    longest = int(layout.table["longest"][row, worst])
-    changes = int(layout.table["changes"][row, worst])
+    longest, changes = int(part.stuck.longest[j, worst]), int(part.stuck.changes[j, worst])
     allowed = rules.allowed_repeats(longest)
     repeats = round(float(scores[worst]) * allowed)
     value = float(part.walk.values[j, worst])

@@ -8,6 +8,7 @@ forgotten can only be older than (or as old as) what the device can still accept
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,8 +38,8 @@ COLUMNS: Mapping[str, Column] = {
     "heard": Column(np.int64, fill=NEVER),  # arrival of the last reading, µs
     "deaf": Column(np.int64),  # all recorded gaps up to then, µs
     "cadence": Column(np.float64),  # slowly decaying maximum of the time between arrivals, µs
-    "arrivals": Column(np.int32),  # how many of those were learned
-    "layout": Column(np.int16, fill=-1),
+    "arrivals": Column(np.int64),  # how many of those were learned
+    "layout": Column(np.int32, fill=-1),
     "row": Column(np.int32),
     "state": Column(np.int8, fill=-1),  # an index into events.STATES; -1: not told yet
     "warm": Column(np.bool_),  # has had a score
@@ -49,6 +50,25 @@ CADENCE_DECAY = 0.99
 CADENCE_GROWTH = 2.0
 """One gap can at most double a known cadence, so that an outage is not learned as usual."""
 CADENCE_KNOWN = 20
+RENUMBERED = 1_000_000
+"""A sequence that leaps by more has been numbered anew; nothing was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What became of the readings of a batch, (n,) each unless said.
+
+    Attributes:
+        verdict: `ACCEPTED`, `LATE` or `DUPLICATE`.
+        cadence: The device's cadence just after each reading, µs.
+        arrivals: How many times between arrivals it was learned from.
+        missing: How many numbers are missing in the devices' sequences, one for all.
+    """
+
+    verdict: NDArray[np.int8]
+    cadence: NDArray[np.float64]
+    arrivals: NDArray[np.int64]
+    missing: int
 
 
 class Devices:
@@ -98,7 +118,7 @@ class Devices:
         identity: NDArray[np.uint64],
         lateness: int,
         deaf: int,
-    ) -> tuple[NDArray[np.int8], int]:
+    ) -> Admission:
         """Judge a batch in arrival order.
 
         Args:
@@ -107,12 +127,10 @@ class Devices:
             identity: What tells one reading from another, (n,).
             lateness: How much older than the newest a reading may be, µs.
             deaf: All recorded gaps so far, µs.
-
-        Returns:
-            `ACCEPTED`, `LATE` or `DUPLICATE` for each reading, (n,), and how many numbers are
-            missing in the devices' sequences.
         """
         verdict = np.empty(len(slots), dtype=np.int8)
+        cadence = np.empty(len(slots))
+        arrivals = np.empty(len(slots), dtype=np.int64)
         missing = _admit(
             slots,
             readings.ts,
@@ -132,8 +150,10 @@ class Devices:
             self.table["cadence"],
             self.table["arrivals"],
             verdict,
+            cadence,
+            arrivals,
         )
-        return verdict, int(missing)
+        return Admission(verdict, cadence, arrivals, int(missing))
 
     def last_identity(self, slot: int) -> tuple[int, int]:
         """Return event time and identity of a device's last accepted reading."""
@@ -207,7 +227,7 @@ def _identify(
 
 
 @kernel
-def _admit(
+def _admit(  # noqa: C901 - each reading is judged by all that came before it
     slots: NDArray[np.int32],
     ts: NDArray[np.int64],
     arrival: NDArray[np.int64],
@@ -224,16 +244,21 @@ def _admit(
     heard: NDArray[np.int64],
     deaf_then: NDArray[np.int64],
     cadence: NDArray[np.float64],
-    arrivals: NDArray[np.int32],
+    arrivals: NDArray[np.int64],
     verdict: NDArray[np.int8],
+    cadence_then: NDArray[np.float64],
+    arrivals_then: NDArray[np.int64],
 ) -> int:
     missing = 0
     for i in range(slots.shape[0]):
         s = slots[i]
         before = newest[s]
-        quiet = 0 if heard[s] == NEVER else arrival[i] - heard[s] - (deaf - deaf_then[s])
+        unheard = deaf - deaf_then[s]
+        quiet = 0 if heard[s] == NEVER else arrival[i] - heard[s] - unheard
         heard[s] = max(heard[s], arrival[i])
         deaf_then[s] = deaf
+        cadence_then[i] = cadence[s]
+        arrivals_then[i] = arrivals[s]
         # Known already, or too old?
         known = False
         if ts[i] <= before:
@@ -255,15 +280,18 @@ def _admit(
         accepted[s] += 1
         newest[s] = max(before, ts[i])
         if seq[i] != NO_SEQ:
-            if last_seq[s] != NO_SEQ and seq[i] > last_seq[s]:
-                missing += seq[i] - last_seq[s] - 1
+            ahead = seq[i] - last_seq[s] - 1  # wraps around for numbers at both ends of int64
+            if last_seq[s] != NO_SEQ and seq[i] > last_seq[s] and 0 <= ahead < RENUMBERED:
+                missing += ahead
             last_seq[s] = seq[i]
         # How often the device speaks: elements of one list share an arrival and do not count; a
         # backlog arrives in no time, but its event times keep the true pace.
         if before != NEVER and quiet > 0:
-            gap = float(max(quiet, ts[i] - before))
+            gap = float(max(quiet, ts[i] - before - unheard))
             if arrivals[s] >= CADENCE_KNOWN:
                 gap = min(gap, CADENCE_GROWTH * cadence[s])
             cadence[s] = max(gap, CADENCE_DECAY * cadence[s])
             arrivals[s] += 1
+            cadence_then[i] = cadence[s]
+            arrivals_then[i] = arrivals[s]
     return missing

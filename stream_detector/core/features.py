@@ -67,7 +67,8 @@ def rows(
 ) -> NDArray[np.float64]:
     """Return feature rows (n, features * channels): one block of columns a feature.
 
-    Rows are NaN throughout while the window is too short for one of the features.
+    Rows are NaN throughout while the window is too short for one of the features; what is known
+    fits into a float32.
 
     Args:
         features: Names from `FEATURES`, or ``lag_<k>``.
@@ -76,11 +77,13 @@ def rows(
         window: Readings that the window holds when full.
     """
     lags = lags_of(features)
-    blocks = [
-        FEATURES[name](walk) if name in FEATURES else walk.lagged[:, lags.index(int(name[4:]))]
-        for name in features
-    ]
+    with np.errstate(over="ignore"):
+        blocks = [
+            FEATURES[name](walk) if name in FEATURES else walk.lagged[:, lags.index(int(name[4:]))]
+            for name in features
+        ]
     out = np.concatenate([block[:, channels] for block in blocks], axis=1)
+    np.clip(out, -windows.LARGEST, windows.LARGEST, out=out)
     if NEEDS_FULL_WINDOW.intersection(features):
         out[walk.length < window] = np.nan
     return out

@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from stream_detector.core.devices import Admission
+    from stream_detector.core.events import ChannelAdded
     from stream_detector.core.layouts import Part
     from stream_detector.core.records import Readings
 
@@ -22,6 +24,7 @@ class JudgedBatch:
         readings: The batch.
         slots: Slot of each reading.
         identity: Identity of each reading.
+        admission: What admission said of each.
         score: Of the detector; NaN where it cannot say yet.
         anomalous: The detector's verdict.
         beyond: Out of the allowed range, the worst channel; 1.0 is the limit.
@@ -29,11 +32,13 @@ class JudgedBatch:
         part: Which of `parts` holds the details.
         place: Place in that part.
         parts: What the layouts found.
+        added: New channels, by the reading that brought them.
     """
 
     readings: Readings
     slots: NDArray[np.int32]
     identity: NDArray[np.uint64]
+    admission: Admission
     score: NDArray[np.float64]
     anomalous: NDArray[np.bool_]
     beyond: NDArray[np.float64]
@@ -41,15 +46,23 @@ class JudgedBatch:
     part: NDArray[np.int32]
     place: NDArray[np.int32]
     parts: list[Part] = field(default_factory=list)
+    added: dict[int, list[ChannelAdded]] = field(default_factory=dict)
 
     @classmethod
-    def blank(cls, readings: Readings, slots: NDArray[np.int32], identity: NDArray[np.uint64]) -> JudgedBatch:
-        """Return a batch that nothing is known about yet."""
+    def blank(
+        cls,
+        readings: Readings,
+        slots: NDArray[np.int32],
+        identity: NDArray[np.uint64],
+        admission: Admission,
+    ) -> JudgedBatch:
+        """Return a batch that nothing else is known about yet."""
         n = len(readings)
         return cls(
             readings=readings,
             slots=slots,
             identity=identity,
+            admission=admission,
             score=np.full(n, np.nan),
             anomalous=np.zeros(n, dtype=np.bool_),
             beyond=np.zeros(n),
@@ -64,7 +77,7 @@ class JudgedBatch:
         self.place[where] = np.arange(len(where))
         self.parts.append(part)
         self.beyond[where] = part.beyond.max(axis=1, initial=0.0)
-        self.stuck[where] = part.stuck.max(axis=1, initial=0.0)
+        self.stuck[where] = part.stuck.score.max(axis=1, initial=0.0)
         if part.verdicts is not None:
             self.score[where] = part.verdicts.score
             self.anomalous[where] = part.verdicts.anomalous

@@ -48,7 +48,7 @@ class Part:
         walk: What was known before each, and the values held.
         verdicts: Of the detector; None where it needs channels that the layout lacks.
         beyond: Out of the allowed range, 1.0 is the limit, (m, channels).
-        stuck: Stuck, 1.0 is the limit, (m, channels).
+        stuck: How stuck the values are.
     """
 
     layout: Layout
@@ -57,7 +57,7 @@ class Part:
     walk: windows.Walk
     verdicts: Verdicts | None
     beyond: NDArray[np.float64]
-    stuck: NDArray[np.float64]
+    stuck: rules.Stuck
 
 
 class Layout:
@@ -119,7 +119,7 @@ class Layout:
             walk=walk,
             verdicts=self._score(rows, values, walk),
             beyond=beyond,
-            stuck=rules.stuck(state, rows, values) if self.watch_stuck else np.zeros(values.shape),
+            stuck=rules.stuck(state, rows, values) if self.watch_stuck else rules.Stuck.unwatched(values.shape),
         )
 
     def _score(

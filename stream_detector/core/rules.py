@@ -1,5 +1,4 @@
-"""Rules that need no model: a value outside its allowed range, a value that is stuck, a device that
-is silent.
+"""Rules that need no model: a value is out of its range or stuck, a device is silent.
 
 All three score as observed / allowed, so 1.0 is the limit here too. What is allowed is configured
 for the range and learned for the others, from each device's own habit.
@@ -7,10 +6,12 @@ for the range and learned for the others, from each device's own habit.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stream_detector.core.detector import MAX_SCORE, significant
 from stream_detector.core.devices import CADENCE_KNOWN, NEVER
 from stream_detector.core.kernel import kernel
 from stream_detector.core.table import Column
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 STUCK_COLUMNS: Mapping[str, Column] = {
     "value": Column(np.float64, per_channel=True, fill=np.nan),
-    "repeats": Column(np.int32, per_channel=True),  # how often the value came again
-    "longest": Column(np.int32, per_channel=True),  # most repeats seen while that was usual
-    "changes": Column(np.int32, per_channel=True),
+    "repeats": Column(np.int64, per_channel=True),  # how often the value came again
+    "longest": Column(np.int64, per_channel=True),  # most repeats seen while that was usual
+    "changes": Column(np.int64, per_channel=True),
 }
 
 STUCK_FACTOR = 4.0
@@ -50,20 +51,45 @@ def beyond(
         low: Smallest allowed value, -inf where there is none, (channels,).
         high: Largest allowed value, inf where there is none, (channels,).
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        outside = (values < low) | (values > high)
-        both = np.isfinite(low) & np.isfinite(high)
-        half = np.where(both & (high > low), (high - low) / 2, 1.0)
-        from_middle = np.abs(values - (high + low) / 2) / half
-        limit = np.where(values < low, low, high)
-        excess = 1.0 + np.abs(values - limit) / np.where(limit == 0, 1.0, np.abs(limit))
-        score = np.where(both & (high > low), from_middle, excess)
+    out = np.zeros(values.shape)
+    row, column = np.nonzero((values < low) | (values > high))
+    if not row.size:
+        return out
+    x, low, high = values[row, column], low[column], high[column]
+    with np.errstate(invalid="ignore", over="ignore"):
+        both = np.isfinite(low) & np.isfinite(high) & (high > low)
+        half = np.where(both, (high - low) / 2, 1.0)
+        from_middle = np.abs(x - (high + low) / 2) / half
+        limit = np.where(x < low, low, high)
+        excess = 1.0 + np.abs(x - limit) / np.where(limit == 0, 1.0, np.abs(limit))
     # A value a hair beyond the limit may round to a score below 1.
-    return np.where(outside, np.maximum(score, 1.0), 0.0)
+    out[row, column] = _told(np.fmax(np.where(both, from_middle, excess), 1.0))
+    return out
 
 
-def stuck(state: Arrays, rows: NDArray[np.int32], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return repeats / allowed repeats of each value, in arrival order, (n, channels).
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """How stuck values are, and what is usual at that moment; all (n, channels).
+
+    Attributes:
+        score: Repeats / allowed repeats; 0 while the channel is not judged.
+        longest: Most repeats that were usual.
+        changes: How often the channel has changed.
+    """
+
+    score: NDArray[np.float64]
+    longest: NDArray[np.int64]
+    changes: NDArray[np.int64]
+
+    @classmethod
+    def unwatched(cls, shape: tuple[int, ...]) -> Stuck:
+        """Return what is said of values that nobody judges."""
+        nothing = np.zeros(shape, dtype=np.int64)
+        return cls(np.zeros(shape), nothing, nothing)
+
+
+def stuck(state: Arrays, rows: NDArray[np.int32], values: NDArray[np.float64]) -> Stuck:
+    """Count how often values come again, in arrival order.
 
     Allowed are four times the most repeats that this channel showed before, at least 30; a channel
     is judged once it has changed 20 times.
@@ -73,8 +99,25 @@ def stuck(state: Arrays, rows: NDArray[np.int32], values: NDArray[np.float64]) -
         rows: The device's row of each reading, (n,).
         values: (n, channels); NaN: not reported, the channel stays as stuck as it was.
     """
-    out = np.zeros(values.shape)
-    _stuck(rows, values, state["value"], state["repeats"], state["longest"], state["changes"], out)
+    out = Stuck(
+        score=np.zeros(values.shape),
+        longest=np.empty(values.shape, dtype=np.int64),
+        changes=np.empty(values.shape, dtype=np.int64),
+    )
+    _stuck(
+        rows,
+        values,
+        state["value"],
+        state["repeats"],
+        state["longest"],
+        state["changes"],
+        out.score,
+        out.longest,
+        out.changes,
+    )
+    over = out.score >= 1.0
+    if over.any():
+        out.score[over] = _told(out.score[over])
     return out
 
 
@@ -97,10 +140,18 @@ def silent(state: Arrays, size: int, at: int, deaf: int, at_least: int) -> NDArr
     """
     heard = state["heard"][:size]
     known = (state["arrivals"][:size] >= CADENCE_KNOWN) & (heard != NEVER)
-    quiet = np.where(known, (at - heard) - (deaf - state["deaf"][:size]), 0)
-    allowed = np.maximum(float(at_least), SILENCE_FACTOR * state["cadence"][:size])
-    out: NDArray[np.float64] = np.where(known, quiet / allowed, 0.0)
+    quiet = (at - heard[known]) - (deaf - state["deaf"][:size][known])
+    allowed = np.maximum(float(at_least), SILENCE_FACTOR * state["cadence"][:size][known])
+    out = np.zeros(size)
+    out[known] = quiet / allowed
+    over = out >= 1.0
+    out[over] = _told(out[over])
     return out
+
+
+def _told(score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return scores as they are compared and stored: rounded and bounded, like a model's."""
+    return np.minimum(significant(score), MAX_SCORE)
 
 
 @kernel
@@ -108,10 +159,12 @@ def _stuck(
     rows: NDArray[np.int32],
     values: NDArray[np.float64],
     last: NDArray[np.float64],
-    repeats: NDArray[np.int32],
-    longest: NDArray[np.int32],
-    changes: NDArray[np.int32],
-    out: NDArray[np.float64],
+    repeats: NDArray[np.int64],
+    longest: NDArray[np.int64],
+    changes: NDArray[np.int64],
+    out_score: NDArray[np.float64],
+    out_longest: NDArray[np.int64],
+    out_changes: NDArray[np.int64],
 ) -> None:
     n, channels = values.shape
     for i in range(n):
@@ -130,4 +183,6 @@ def _stuck(
                 repeats[r, c] = 0
                 last[r, c] = x
             if changes[r, c] >= STUCK_CHANGES:
-                out[i, c] = repeats[r, c] / allowed
+                out_score[i, c] = repeats[r, c] / allowed
+            out_longest[i, c] = longest[r, c]
+            out_changes[i, c] = changes[r, c]

@@ -97,11 +97,12 @@ class Stream:
         slots = devices.slots(readings.devices, readings.tags)
         hashes, starts = self._channel_hashes(readings.columns)
         identity = identities(readings, hashes, starts)
-        verdict, missing = devices.admit(slots, readings, identity, self.spec.lateness, deaf)
+        admission = devices.admit(slots, readings, identity, self.spec.lateness, deaf)
+        verdict = admission.verdict
         accepted = np.flatnonzero(verdict == ACCEPTED)
 
-        batch = JudgedBatch.blank(readings, slots, identity)
-        for places in self._runs(readings, slots, accepted, outcome):
+        batch = JudgedBatch.blank(readings, slots, identity, admission)
+        for places in self._runs(batch, accepted):
             for layout, part, values in self._by_layout(readings, slots, places):
                 rows = devices.table["row"][slots[part]]
                 batch.fill(part, layout.process(rows, values, readings.ts[part]))
@@ -113,7 +114,7 @@ class Stream:
         counts.warming_up = len(accepted) - counts.scored
         counts.late = int((verdict == LATE).sum())
         counts.duplicate = int((verdict == DUPLICATE).sum())
-        counts.missing_seq = missing
+        counts.missing_seq = admission.missing
         outcome.scores = batch.score[accepted][scored]
         return outcome
 
@@ -126,18 +127,17 @@ class Stream:
             self._alerting.tick(at, deaf, scores, outcome)
         return outcome
 
-    def _runs(
-        self, readings: Readings, slots: NDArray[np.int32], accepted: NDArray[np.int64], outcome: Outcome
-    ) -> Iterator[NDArray[np.int64]]:
+    def _runs(self, batch: JudgedBatch, accepted: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         """Cut a batch so that within a run no device changes its layout once it was read."""
+        readings, slots = batch.readings, batch.slots
         layout_of_slot = self.devices.table["layout"]
         columns = readings.columns
-        fits = np.array(
-            [[self._fits(layout, names) for names in columns] for layout in self.layouts]
-            or [[False] * len(columns)]
-        )
         known = layout_of_slot[slots[accepted]]
-        if (known >= 0).all() and fits[known, readings.shapes[accepted]].all():
+        # The pairs of a layout and a column set that meet here: a handful, however many there are.
+        pairs = set((known.astype(np.int64) * len(columns) + readings.shapes[accepted]).tolist())
+        if (known >= 0).all() and all(
+            self._fits(self.layouts[pair // len(columns)], columns[pair % len(columns)]) for pair in pairs
+        ):
             yield accepted
             return
         run: list[int] = []
@@ -150,7 +150,7 @@ class Stream:
                 if slot in read:
                     yield np.array(run, dtype=np.int64)
                     run, read = [], set()
-                self._move(slot, names, int(readings.ts[i]), outcome)
+                self._move(slot, names, i, batch)
             run.append(i)
             read.add(slot)
         yield np.array(run, dtype=np.int64)
@@ -159,8 +159,8 @@ class Stream:
         # Declared channels are all there is; what else a device reports is not looked at.
         return bool(self.spec.channels) or all(name in layout.place for name in names)
 
-    def _move(self, slot: int, names: tuple[str, ...], ts: int, outcome: Outcome) -> None:
-        """Give a device a row in the layout that has all its channels."""
+    def _move(self, slot: int, names: tuple[str, ...], i: int, batch: JudgedBatch) -> None:
+        """Give a device a row in the layout that has all its channels, those of reading i too."""
         table = self.devices.table
         place = int(table["layout"][slot])
         before = self.layouts[place].channels if place >= 0 else ()
@@ -176,10 +176,8 @@ class Stream:
             fresh = [target.place[name] for name in channels if name not in old.place]
             target.table["ring"][row, fresh] = np.nan
             old.table.remove(old_row)
-            outcome.events.extend(
-                ChannelAdded(self.spec.name, self.devices.names[slot], channels[place], ts)
-                for place in sorted(fresh)
-            )
+            device, at = self.devices.names[slot], int(batch.readings.ts[i])
+            batch.added[i] = [ChannelAdded(self.spec.name, device, channels[place], at) for place in fresh]
         table["layout"][slot], table["row"][slot] = target_place, row
 
     def _layout(self, channels: tuple[str, ...]) -> int:

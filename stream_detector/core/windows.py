@@ -3,7 +3,8 @@
 A device owns a row, a row owns a ring of values for each channel. A walk goes through a batch in
 arrival order; for each reading it first writes down what was known before it (mean, deviation,
 previous value, lagged values) and then appends it. Sums are kept current by Welford's update with
-replacement (B. P. Welford, Technometrics 1962), so a mean costs the same for N = 8 and N = 8192.
+replacement (B. P. Welford, Technometrics 1962), so a mean costs the same for N = 8 and N = 8192;
+once a window they are taken anew, so that what a spike of 1e9 rounds away does not stay for ever.
 
 The ring holds float32(value - offset), the offset being the channel's first value, so that large
 counters keep their digits. A channel that a reading does not report (NaN) takes part neither in
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.core.table import Arrays
+
+LARGEST = float(np.finfo(np.float32).max)
+"""What is farther from the offset is kept as this, so that no sum becomes infinite."""
 
 HOLD_CADENCES = 5.0
 """A channel's last value counts as current for so many of its usual intervals."""
@@ -129,7 +133,22 @@ def readings_of(state: Arrays, row: int) -> NDArray[np.float64]:
 
 
 @kernel
-def _walk(
+def _sums(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the mean and the sum of squared deviations of what is not NaN; 0, 0 for nothing."""
+    count, total, squares = 0, 0.0, 0.0
+    for x in values:
+        if not np.isnan(x):
+            count += 1
+            total += np.float64(x)
+    mean = total / count if count > 0 else 0.0
+    for x in values:
+        if not np.isnan(x):
+            squares += (np.float64(x) - mean) ** 2
+    return mean, squares
+
+
+@kernel
+def _walk(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts it would be several
     rows: NDArray[np.int32],
     values: NDArray[np.float64],
     ts: NDArray[np.int64],
@@ -198,7 +217,7 @@ def _walk(
                     gap = max(0, ts[i] - last_ts[r, c])
                     # The first interval as it is, later ones smoothed over about 16 values.
                     interval[r, c] += (gap - interval[r, c]) * (1.0 if interval[r, c] == 0.0 else 0.0625)
-                new = np.float32(x - offset[r, c])
+                new = np.float32(min(max(x - offset[r, c], -LARGEST), LARGEST))
                 ring[r, c, h] = new
                 k += 1
                 before = mean[r, c]
@@ -207,6 +226,8 @@ def _walk(
                 last[r, c] = x
                 last_ts[r, c] = ts[i]
             known[r, c] = k
+            if h + 1 == capacity:
+                mean[r, c], m2[r, c] = _sums(ring[r, c])
         head[r] = (h + 1) % capacity
         if not full:
             length[r] += 1

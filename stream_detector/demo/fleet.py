@@ -1,10 +1,12 @@
 """A simulated plant: pumps, freezers and power meters that behave, and now and then do not.
 
 Everything follows from a seed and a time: no clock, no socket, and no memory of what was asked
-before, so that two runs agree and a test can look at any second. A device's channels share a load
-(a day of five minutes, a slow wander, a quick jitter) and add noise of their own; all of it is
-bounded, so that only a fault can leave a channel's limits. The faults are a list that can be asked
-for: what was injected is known, not guessed.
+before, so that two runs agree and a test can look at any second. A device works in cycles of two
+seconds, harder by day than by night; a day lasts five minutes. All its channels follow that load,
+each with a slow wander and a noise of its own. The fleet starts at noon, when a cycle is at its
+widest: a detector that learns each device sees in the first seconds all that is normal, and only
+a fault goes far beyond that. The faults are a list that can be asked for: what was injected is
+known, not guessed.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 FaultKind: TypeAlias = Literal["spike", "level_shift", "drift", "stuck", "silence"]
 
+Floats: TypeAlias = "NDArray[np.float64]"
+Ints: TypeAlias = "NDArray[np.int64]"
+
 SITES = ("north", "south")
 EPOCH_S = 1767225600.0
 """2026-01-01T00:00:00Z: where time 0 stands unless told otherwise."""
@@ -36,9 +41,12 @@ FAULT_LASTS_S: Mapping[FaultKind, tuple[float, float]] = {
     "stuck": (20.0, 30.0),
     "silence": (20.0, 30.0),
 }
-JUMP_RANGES = (3.0, 4.0)
+JUMP_BANDS = (3.0, 4.0)
 """The size of a spike or level shift, in widths of the band that the healthy channel moves in."""
-CLIP_SIGMA = 3.0
+NIGHT = 0.5  # the load at midnight, as a share of that at noon
+WANDER = 0.12  # how much of a channel's load a slow drift takes away at most
+NOISE = 0.005  # standard deviation, as a share of the swing
+CLIP_SIGMA = 3.0  # no heavy tails
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,37 +57,35 @@ class Channel:
         unit: What it is measured in.
         min: Only a fault goes below.
         max: Only a fault goes above.
-        level: The mean over a day of an average device.
-        spread: How far a device's own level lies from `level` at most, as a share of it.
-        swing: How far full load moves it, as a share of the level; negative: it falls under load.
-        noise: Standard deviation of its own noise, as a share of the level.
+        idle: Its value without load, of an average device.
+        spread: How far a device's own idle value lies from that at most, as a share of it.
+        swing: How far full load moves it, as a share of the idle value; negative: it falls.
         worse: The direction in which it fails, 1 or -1.
     """
 
     unit: str
     min: float
     max: float
-    level: float
+    idle: float
     spread: float
     swing: float
-    noise: float
     worse: int = 1
 
 
 CHANNELS: Mapping[str, Mapping[str, Channel]] = {
     "pumps": {
-        "vibration": Channel("mm/s", 0, 15, level=3.0, spread=0.3, swing=0.25, noise=0.03),
-        "temperature": Channel("°C", 10, 90, level=45.0, spread=0.1, swing=0.08, noise=0.005),
-        "flow": Channel("l/min", 10, 220, level=120.0, spread=0.25, swing=-0.08, noise=0.01, worse=-1),
+        "vibration": Channel("mm/s", 0, 15, idle=2.4, spread=0.3, swing=0.5),
+        "temperature": Channel("°C", 10, 90, idle=42.0, spread=0.1, swing=0.12),
+        "flow": Channel("l/min", 10, 220, idle=110.0, spread=0.25, swing=0.15, worse=-1),
     },
     "freezers": {
-        "temperature": Channel("°C", -35, 0, level=-20.0, spread=0.1, swing=0.06, noise=0.007),
-        "humidity": Channel("%", 10, 100, level=45.0, spread=0.15, swing=0.05, noise=0.007),
+        "temperature": Channel("°C", -35, 0, idle=-20.0, spread=0.1, swing=0.1),
+        "humidity": Channel("%", 10, 100, idle=45.0, spread=0.15, swing=0.08),
     },
     "meters": {
-        "power": Channel("W", 0, 10_000, level=1500.0, spread=0.4, swing=0.35, noise=0.01),
-        "voltage": Channel("V", 207, 253, level=230.0, spread=0.01, swing=-0.007, noise=0.001, worse=-1),
-        "current": Channel("A", 0, 45, level=6.5, spread=0.4, swing=0.36, noise=0.01),
+        "power": Channel("W", 0, 10_000, idle=1000.0, spread=0.4, swing=0.8),
+        "voltage": Channel("V", 207, 253, idle=231.0, spread=0.005, swing=-0.012, worse=-1),
+        "current": Channel("A", 0, 45, idle=4.33, spread=0.4, swing=0.822),
     },
 }
 """The kinds of devices, by the name of their stream."""
@@ -190,21 +196,20 @@ class Fleet:
         recent = started[bisect_right(started, t - self._longest_s, key=_start) :]
         return [fault for fault in recent if t < fault.stop_s]
 
-    def healthy(self, t: float) -> NDArray[np.float64]:
+    def healthy(self, t: float) -> Floats:
         """Return what all channels of all devices would show at `t` without a fault, (values,)."""
-        # the noise is keyed by the millisecond, so that it needs no memory
+        # keyed by the millisecond, so that the noise needs no memory
         rng = np.random.Generator(np.random.Philox(key=[self._seed, round(t * 1000)]))
-        noise = rng.standard_normal(len(self._level) + len(self.devices))
-        noise.clip(-CLIP_SIGMA, CLIP_SIGMA, out=noise)
-        own, jitter = noise[: len(self._level)], noise[len(self._level) :]
+        noise = NOISE * rng.standard_normal(len(self._idle)).clip(-CLIP_SIGMA, CLIP_SIGMA)
+        daylight = NIGHT + (1 - NIGHT) * _ups_and_downs(t / self._day_s + self._phase)
+        cycle = _ups_and_downs(t / self._cycle_s)
+        # the wander starts at its top too, so that it never adds to what the start has shown
+        wander = 1 - WANDER * (1 - _ups_and_downs(t / self._wander_s).mean(axis=0))
+        load = (daylight * cycle)[self._owner] * wander  # (values,), 0 .. 1
+        values: Floats = self._idle + self._swing * (load + noise)
+        return values
 
-        hour = 2 * math.pi * (t / self._day_s + self._phase)  # (devices,)
-        common = 0.55 * np.sin(hour) + 0.15 * np.sin(2 * hour) + 0.1 / CLIP_SIGMA * jitter
-        wander = np.sin(self._wander_speed * t + self._wander_phase).mean(axis=0)  # (values,)
-        load: NDArray[np.float64] = common[self._owner] + 0.2 * wander  # within -1 .. 1
-        return self._level + np.abs(self._level) * (self._swing * load + self._noise * own)
-
-    def values(self, t: float) -> NDArray[np.float64]:
+    def values(self, t: float) -> Floats:
         """Return what all channels of all devices show at `t`, silent devices too, (values,)."""
         values = self.healthy(t)
         for fault in self.active(t):
@@ -248,57 +253,57 @@ class Fleet:
         ]
 
     def _draw_devices(self, rng: np.random.Generator) -> None:
-        """Lay out all channels of all devices as columns, each with its own level and wander."""
+        """Lay out all channels of all devices as columns, and give each device its own habits."""
         count = len(self.devices)
-        owners = [
-            (i, channel) for i, device in enumerate(self.devices) for channel in device.channels.values()
+        columns = [
+            (i, device.name, name, channel)
+            for i, device in enumerate(self.devices)
+            for name, channel in device.channels.items()
         ]
-        self._columns = {
-            (device.name, name): device.first + i
-            for device in self.devices
-            for i, name in enumerate(device.channels)
-        }
-        self._owner: NDArray[np.int64] = np.array([i for i, _ in owners])  # (values,) -> device
+        self._columns = {(device, name): column for column, (_, device, name, _) in enumerate(columns)}
+        self._owner: Ints = np.array([i for i, *_ in columns], dtype=np.int64)  # (values,) -> device
         # one number makes a device big or small, so that its power fits its current
         bigness = rng.uniform(-1, 1, count)[self._owner]
-        spread = np.array([channel.spread for _, channel in owners])
-        self._level: NDArray[np.float64] = np.array([channel.level for _, channel in owners]) * (
-            1 + spread * bigness
-        )
-        self._swing: NDArray[np.float64] = np.array([channel.swing for _, channel in owners])
-        self._noise: NDArray[np.float64] = np.array([channel.noise for _, channel in owners])
-        self._phase = rng.uniform(-0.05, 0.05, count)  # of a day: the devices nearly agree on the hour
-        two = (2, len(owners))
-        self._wander_speed = 2 * math.pi / (self._day_s * rng.uniform(0.2, 0.7, two))  # (2, values)
-        self._wander_phase = rng.uniform(0, 2 * math.pi, two)
+        spread = np.array([channel.spread for *_, channel in columns])
+        swing = np.array([channel.swing for *_, channel in columns])
+        self._idle: Floats = np.array([channel.idle for *_, channel in columns]) * (1 + spread * bigness)
+        self._swing: Floats = np.abs(self._idle) * swing  # in the channel's unit
+        self._phase: Floats = rng.uniform(-0.03, 0.03, count)  # the devices nearly agree on noon
+        self._cycle_s: Floats = self._day_s / rng.uniform(130, 190, count)
+        self._wander_s: Floats = self._day_s * rng.uniform(0.1, 0.7, (2, len(columns)))
 
     def _draw_faults(self, rng: np.random.Generator) -> Iterator[Fault]:
         """Draw faults without end, ordered by start, at most one at a time on a device."""
         order = rng.permutation(len(self.devices)).tolist()
         free_at = dict.fromkeys(order, 0.0)
+        suffered = dict.fromkeys(order, 0)
         start = FIRST_FAULT_S
         for kind in _draw_kinds(rng):
             # one of those that have rested longest, so that a device has time to calm down
             rested = sorted(order, key=free_at.__getitem__)[: (len(order) + 1) // 2]
             i = rested[rng.integers(len(rested))]
             start = max(start, free_at[i])
-            fault = self._draw_fault(rng, self.devices[i], kind, start)
+            # its channels take turns: a fault that was seen before is no news
+            fault = self._draw_fault(rng, self.devices[i], i + suffered[i], kind, start)
             free_at[i] = fault.stop_s
+            suffered[i] += 1
             yield fault
             start += rng.uniform(*FAULT_EVERY_S)
 
-    def _draw_fault(self, rng: np.random.Generator, device: Device, kind: FaultKind, start_s: float) -> Fault:
-        name = list(device.channels)[rng.integers(len(device.channels))]
+    def _draw_fault(
+        self, rng: np.random.Generator, device: Device, turn: int, kind: FaultKind, start_s: float
+    ) -> Fault:
+        name = list(device.channels)[turn % len(device.channels)]
         channel = device.channels[name]
-        level = float(self._level[self._columns[device.name, name]])
-        band = abs(level) * 2 * (abs(channel.swing) + CLIP_SIGMA * channel.noise)
+        column = self._columns[device.name, name]
+        band = abs(float(self._swing[column])) * (1 + 2 * CLIP_SIGMA * NOISE)
         size = 0.0
         if kind in {"spike", "level_shift"}:
-            size = channel.worse * band * rng.uniform(*JUMP_RANGES)
+            size = channel.worse * band * rng.uniform(*JUMP_BANDS)
         elif kind == "drift":
             limit = channel.max if channel.worse > 0 else channel.min
             # a tenth more than the way out, from wherever in its band it starts
-            size = channel.worse * (1.1 * abs(limit - level) + band)
+            size = channel.worse * (1.1 * abs(limit - float(self._idle[column])) + 2 * band)
         return Fault(
             device=device.name,
             kind=kind,
@@ -307,6 +312,12 @@ class Fleet:
             stop_s=round(start_s + rng.uniform(*FAULT_LASTS_S[kind]), 3),
             size=size,
         )
+
+
+def _ups_and_downs(turns: Floats) -> Floats:
+    """Return a wave between 0 and 1 that is at its top at every whole turn."""
+    wave: Floats = 0.5 + 0.5 * np.cos(2 * math.pi * turns)
+    return wave
 
 
 def _start(fault: Fault) -> float:

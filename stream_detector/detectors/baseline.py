@@ -46,6 +46,7 @@ RECORD_LENGTH = 200.0
 THRESHOLD = 0.21
 FARTHEST = 1000.0
 """Distances are capped: the first change of a channel that never moved is infinitely far."""
+LARGEST = float(np.finfo(np.float32).max)
 BINS = 32
 BINS_PER_SCORE = 16.0
 
@@ -105,7 +106,7 @@ class Light:
             anomalous,
             confidence,
         )
-        raw = np.fmax.reduce(novelty, axis=1)
+        raw = np.fmax.reduce(novelty, axis=1, initial=np.nan)
         score = np.minimum(significant(raw / THRESHOLD), MAX_SCORE)
         score[anomalous & (score < 1.0)] = 1.0
         return Verdicts(
@@ -118,7 +119,7 @@ class Light:
 
 
 @kernel
-def _novelty(
+def _novelty(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts it would be several
     slots: NDArray[np.int32],
     values: NDArray[np.float64],
     prototypes: NDArray[np.float32],
@@ -150,7 +151,7 @@ def _novelty(
                 continue
             if t == 0:
                 first[s, c] = values[i, c]
-            x = np.float64(np.float32(values[i, c] - first[s, c]))
+            x = np.float64(np.float32(min(max(values[i, c] - first[s, c], -LARGEST), LARGEST)))
             # The nearest prototype, and the one visited longest ago.
             nearest, oldest = 0, 0
             distance = np.inf

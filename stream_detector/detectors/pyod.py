@@ -113,11 +113,13 @@ class FittedModel:
         raw = np.full(len(rows), np.nan)
         complete = ~np.isnan(rows).any(axis=1)
         if complete.any():
-            with np.errstate(over="ignore"):
-                scaled = (rows[complete] - self.mean) / self.scale
-                np.clip(scaled, -SCALED_LIMIT, SCALED_LIMIT, out=scaled)
-                raw[complete] = np.clip(self.estimate(scaled), -RAW_LIMIT, RAW_LIMIT)
+            raw[complete] = np.clip(self.estimate(self.scaled(rows[complete])), -RAW_LIMIT, RAW_LIMIT)
         return raw
+
+    def scaled(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return rows as the estimator knows them, in standard deviations, (n, columns)."""
+        with np.errstate(over="ignore"):
+            return np.clip((rows - self.mean) / self.scale, -SCALED_LIMIT, SCALED_LIMIT)
 
     def shares(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how much each channel adds to a row's raw score, (channels,), each >= 0.
@@ -135,7 +137,7 @@ class FittedModel:
         raw = self.raw(np.concatenate((row[None], replaced)))
         drops = np.nan_to_num(np.maximum(raw[0] - raw[1:], 0.0))
         if drops.any():
-            return drops
+            return np.asarray(drops)
         distance = np.nan_to_num(np.abs(row - self.medians) / self.scale)
         return np.asarray(distance.reshape(-1, channels).max(axis=0))
 
@@ -243,15 +245,9 @@ def _score_ocsvm(estimator: Any, columns: int) -> Scorer:
     """Check the shapes: libsvm does not."""
     machine = estimator.detector_
     count = len(machine.support_vectors_)
-    shapes = [
-        array.shape
-        for array in (
-            machine.support_vectors_,
-            machine.support_,
-            machine._dual_coef_,  # noqa: SLF001 - what scikit-learn hands to libsvm
-            machine._intercept_,  # noqa: SLF001
-        )
-    ]
+    # what scikit-learn hands to libsvm
+    arrays = (machine.support_vectors_, machine.support_, machine._dual_coef_, machine._intercept_)
+    shapes = [array.shape for array in arrays]
     sound = shapes == [(count, columns), (count,), (1, count), (1,)]
     if not sound or machine._n_support.tolist() != [count, count] or machine._sparse:  # noqa: SLF001
         raise ValueError("its support vectors do not fit each other")

@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -65,7 +65,9 @@ Numbers = tuple[Number, ...]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, validate_by_name=True
+    )
 
 
 class CalibrationPart(_Part):
@@ -84,6 +86,7 @@ class Manifest(_Part):
     the data must not see the bundle.
     """
 
+    # with an underscore, because a pydantic model has a method of that name
     schema_: Annotated[Literal["stream_detector.bundle/1"], Field(alias="schema")]
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
     version: Annotated[str, Field(pattern=f"^{VERSION.pattern}$")]
@@ -208,30 +211,38 @@ def save(trained: TrainedModel, models_dir: Path) -> Path:
         BundleError: The name is none, or the bundle would be refused, for instance as too large.
     """
     parent = models_dir / trained.model.name
-    while True:
-        version = str(int(max(versions(models_dir, trained.model.name), key=int, default="0")) + 1)
-        manifest = _describe(trained, version).model_dump_json(by_alias=True, indent=1).encode()
-        target = parent / version
-        for content, limit in ((manifest, MAX_MANIFEST_BYTES), (trained.content, MAX_MODEL_BYTES)):
-            if len(content) > limit:
-                raise BundleError(
-                    f"bundle {target} would be {len(content):,} bytes, at most {limit:,} are read; "
-                    "train on fewer rows.",
-                    reason="too_large",
-                )
-        verify(Files(target, manifest, trained.content, ""))
-        with _hidden_folder(parent) as folder:
-            _write(folder / MODEL, trained.content)
-            _write(folder / MANIFEST, manifest)
-            _sync(folder)
-            try:
-                folder.rename(target)
-            except OSError:
-                if target.exists():  # another training was faster
-                    continue
-                raise
-        _sync(parent)
-        return target
+    try:
+        while True:
+            version = int(max(versions(models_dir, trained.model.name), key=int, default="0")) + 1
+            manifest = _describe(trained, str(version)).model_dump_json(by_alias=True, indent=1).encode()
+            files = Files(parent / str(version), manifest, trained.content, sha256="")
+            if len(files.model) > MAX_MODEL_BYTES:
+                raise _refused(files, f"{MODEL} is larger than {MAX_MODEL_BYTES:,} bytes", "too_large")
+            verify(files)
+            if _publish(files):
+                return files.folder
+    except OSError as error:
+        raise BundleError(
+            f"bundles cannot be written to {parent}: {error.strerror}; check permissions and disk space.",
+            reason="unreadable",
+        ) from error
+
+
+def _publish(files: Files) -> bool:
+    """Write a bundle's files; return False where its folder has come to exist meanwhile."""
+    parent = files.folder.parent
+    with _hidden_folder(parent) as folder:
+        _write(folder / MODEL, files.model)
+        _write(folder / MANIFEST, files.manifest)
+        _sync(folder)
+        try:
+            folder.rename(files.folder)
+        except OSError:
+            if files.folder.exists():
+                return False
+            raise
+    _sync(parent)
+    return True
 
 
 def _read(folder: Path, name: str, limit: int) -> bytes:
@@ -302,17 +313,14 @@ def _estimator(files: Files, kind: Kind) -> Any:
     if len(members) > MAX_MEMBERS or sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
         raise _refused(files, f"{MODEL} unpacks to more than {MAX_UNPACKED_BYTES:,} bytes", "too_large")
     skops = import_library("skops.io")
+    untrusted = import_library("skops.io.exceptions").UntrustedTypesFoundException
     wanted = kind.load_class()
-    trusted = (kind.path, *kind.trusted)
     try:
-        foreign = [name for name in skops.get_untrusted_types(data=files.model) if name not in trusted]
-        if foreign:
-            raise _refused(files, f"{MODEL} holds the type {foreign[0]}", "untrusted_type")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # other library versions: said by `_other_versions`
-            estimator = skops.loads(files.model, trusted=list(trusted))
-    except BundleError:
-        raise
+            estimator = skops.loads(files.model, trusted=[kind.path, *kind.trusted])
+    except untrusted as error:
+        raise _refused(files, f"{MODEL}: {_brief(error)}", "untrusted_type") from error
     except Exception as error:  # a damaged file fails anywhere in skops, in any way
         raise _refused(files, f"{MODEL} cannot be read: {_brief(error)}", "unreadable") from error
     if type(estimator) is not wanted:
@@ -359,7 +367,7 @@ def _probe(files: Files, manifest: Manifest, model: FittedModel, estimator: Any)
     try:
         answers = [model.raw(rows)]
         if manifest.detector == "iforest":
-            answers.append(np.asarray(estimator.decision_function((rows - model.mean) / model.scale)))
+            answers.append(np.asarray(estimator.decision_function(model.scaled(rows))))
     except Exception as error:  # whatever a crafted estimator does
         raise _refused(files, f"{MODEL} fails on a probe: {_brief(error)}", "detector") from error
     for raw in answers:
@@ -391,7 +399,7 @@ def _libraries() -> dict[str, str]:
 def _describe(trained: TrainedModel, version: str) -> Manifest:
     model = trained.model
     return Manifest(
-        schema="stream_detector.bundle/1",
+        schema_="stream_detector.bundle/1",
         name=model.name,
         version=version,
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),

@@ -6,6 +6,7 @@ training rows: for a nearest-neighbour detector every training row would be its 
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -147,7 +148,10 @@ def train(
     mean, scale = _scaling(used, name, _columns(channels, features), notes)
     scaled = (used - mean) / scale
     estimator = DETECTORS[detector](scaled, contamination, seed)
-    estimator.fit(scaled)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        estimator.fit(scaled)
+    notes.extend(str(warning.message) for warning in caught)
     KINDS[detector].slim(estimator)
     content: bytes = import_library("skops.io").dumps(estimator, compression=zipfile.ZIP_DEFLATED)
     training_raw = np.asarray(estimator.decision_scores_, dtype=np.float64)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Self
 
 from stream_detector.errors import BrokerError, ConfigurationError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_PAYLOAD = 65_536
 START_S = 10.0
 
-# The child of our child's own: it ends with its standard input, that is with us, however we end.
+# What the child runs. Its standard input is a pipe that only we hold: it ends with us, however we end.
 CHILD = """
 import os, sys, threading
 from iotcore import Broker
@@ -96,7 +96,7 @@ class EmbeddedBroker:
                 key="broker.url",
             )
         self.port = self._free_port(self.port)
-        self.port_v5 = self._free_port(0)
+        self.port_v5 = self._free_port(self.port_v5)
         self._folder = tempfile.TemporaryDirectory(prefix="stream-detector-broker-")
         config = Path(self._folder.name, "broker.toml")
         config.write_text(
@@ -119,6 +119,7 @@ class EmbeddedBroker:
                 if self._process.poll() is not None or monotonic() > until:
                     self.stop()
                     raise BrokerError(f"the embedded broker does not start on {self.host}:{port}.")
+                sleep(0.01)
 
     def stop(self) -> None:
         """End the broker, and with it all that it held."""
@@ -154,8 +155,8 @@ class EmbeddedBroker:
                 sock.bind((self.host, port))
             except OSError as error:
                 raise ConfigurationError(
-                    f"the embedded broker cannot listen on {self.host}:{port} ({error.strerror}); if a broker "
-                    f"runs there already, use it with broker.url: mqtt://127.0.0.1:{port}.",
+                    f"the embedded broker cannot listen on {self.host}:{port} ({error.strerror}); if a "
+                    f"broker runs there already, use it with broker.url: mqtt://127.0.0.1:{port}.",
                     key="broker.url",
                 ) from error
             return int(sock.getsockname()[1])

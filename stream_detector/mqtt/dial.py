@@ -82,19 +82,19 @@ def explain(error: Exception, settings: BrokerSettings) -> str:
     where = f"the broker at {settings.address}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
-            f"{where} shows a certificate that we cannot trust ({error.verify_message}); set broker.ca_file to "
-            "the CA that signed it, and write the name that it certifies in broker.url."
+            f"{where} shows a certificate that we cannot trust ({error.verify_message}); set broker.ca_file "
+            "to the CA that signed it, and write the name that it certifies in broker.url."
         )
     if isinstance(error, ssl.SSLError):
         return (
-            f"TLS with {where} fails ({error.reason or _words(error)}); check that broker.url names a TLS port, "
-            "and broker.cert_file where the broker asks for a certificate."
+            f"TLS with {where} fails ({error.reason or _words(error)}); check that broker.url names a TLS "
+            "port, and broker.cert_file where the broker asks for a certificate."
         )
     return f"{where} cannot be reached ({_words(error)}); check that it runs and that broker.url is right."
 
 
 def _connect_properties(settings: BrokerSettings, client: Client) -> Properties:
-    properties = Properties(PacketTypes.CONNECT)
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = settings.session_expiry_s
     properties.ReceiveMaximum = settings.receive_maximum
     if not isinstance(client, BulkClient):

@@ -140,10 +140,15 @@ class Framer:
             length = data[pos + 1]
             body = pos + 2
             if length > 127:  # noqa: PLR2004 - more bytes of length follow
-                try:
-                    length, body = _varint(data, pos + 1)
-                except IndexError:
-                    break
+                high = data[body] if body < end else 255
+                if high < 128:  # noqa: PLR2004 - the second is the last: the usual case
+                    length += (high << 7) - 128
+                    body += 1
+                else:
+                    try:
+                        length, body = _varint(data, pos + 1)
+                    except IndexError:
+                        break
             stop = body + length
             if length > max_payload and command >> 4 == PUBLISH:
                 self._large = large = _Large(command, length, max_payload=max_payload, mqtt5=mqtt5)

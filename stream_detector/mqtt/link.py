@@ -41,8 +41,8 @@ REFUSED_LOGIN = {0x86, 0x87}  # paho translates the codes of 3.1.1 to these
 SESSION_TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
 LOST_WITH_3_1_1 = (
-    "the broker speaks MQTT 3.1.1 only: a publish that it denies looks delivered, only its own limits hold back "
-    "a flood, and retained messages come again at each connect."
+    "the broker speaks MQTT 3.1.1 only: a publish that it denies looks delivered, only its own limits hold "
+    "back a flood, and retained messages come again at each connect."
 )
 
 
@@ -191,7 +191,7 @@ class Link:
             self._wait_and_dial(timeout_s)
             return None
         self.flush()
-        readable, writable = self._wait(connection, 0.0 if connection.client.pending() else timeout_s)
+        readable, writable = self._wait(connection, timeout_s)
         if writable:
             connection.client.loop_write()
         received = self._read(connection) if readable else None
@@ -268,7 +268,7 @@ class Link:
         if connection is not None and connection.logged_in_at is not None:
             self._out.append(DISCONNECT)
             self.flush()
-            # Closing with unread bytes makes TCP discard what we wrote; the broker closes once it has read it.
+            # Closing with unread bytes makes TCP discard what we wrote, so the broker closes, having read it.
             while connection.client.socket() is not None and monotonic() < until:
                 readable, writable = self._wait(connection, until - monotonic())
                 if writable:
@@ -312,16 +312,20 @@ class Link:
 
     def _wait(self, connection: _Connection | None, timeout_s: float) -> tuple[bool, bool]:
         """Wait for the socket or a wake; return whether the socket can be read and written."""
+        readable = writable = False
         if connection is not None:
+            if connection.client.socket() is None:
+                return False, False  # a write has found it broken
+            readable = connection.client.pending()
             wanted = selectors.EVENT_READ
             if connection.client.want_write():
                 wanted |= selectors.EVENT_WRITE
-            if wanted != connection.events and connection.client.socket() is not None:
+            if wanted != connection.events:
                 self._selector.modify(connection.sock, wanted)
                 connection.events = wanted
-        readable = connection is not None and connection.client.pending()
-        writable = False
-        for key, events in self._selector.select(max(0.0, min(timeout_s, LONGEST_WAIT_S))):
+        for key, events in self._selector.select(
+            0.0 if readable else max(0.0, min(timeout_s, LONGEST_WAIT_S))
+        ):
             if key.fileobj is self._wake_in:
                 with contextlib.suppress(BlockingIOError):
                     self._wake_in.recv(4096)
@@ -437,11 +441,8 @@ class Link:
     def _lost(self, connection: _Connection, why: str | None = None) -> None:
         """Close what is left of a connection and decide when, and how, to open the next."""
         now = monotonic()
-        silent = (
-            why is None
-            and connection.client.error is None
-            or isinstance(connection.client.error, ConnectionError)
-        )
+        error = connection.client.error
+        silent = why is None and (error is None or isinstance(error, ConnectionError))
         if self._fall_back(connection, silent=silent):
             self._forget()
             self._next_attempt = now
@@ -468,8 +469,8 @@ class Link:
             self._short_lives >= SHORT_LIVES and not isinstance(error, ValueError)
         ):
             return (
-                f"{where} closes our connection again and again right after login: it seems that another program "
-                f"uses the client id '{self._client_id}'; stop it, or set broker.client_id."
+                f"{where} closes our connection again and again right after login: it seems that another "
+                f"program uses the client id '{self._client_id}'; stop it, or set broker.client_id."
             )
         if why is None and error is not None and connection.logged_in_at is None:
             return explain(error, self._settings)

@@ -149,6 +149,7 @@ class Publisher:
                 break  # were the one before it refused, its second try would come later and stay
             self._queue.popleft()
             if message.topic in self._refused_topics:
+                message.packet_id = 0
                 self._refused.append(message)
                 continue
             packet_id = self._link.publish(

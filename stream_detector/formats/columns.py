@@ -1,0 +1,229 @@
+"""Where decoded readings are collected: lists that become the columns of one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stream_detector.core.records import NO_SEQ, Readings
+from stream_detector.formats.names import name_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stream_detector.formats.settings import IntakeSettings
+
+OLDEST = 946_684_800_000_000
+"""2000-01-01 UTC in µs: a clock that says less was never set."""
+FUTURE = 300_000_000
+"""How far ahead of ours a device's clock may be, µs."""
+
+
+class RefusedError(Exception):
+    """A message or an element of a list is refused.
+
+    Args:
+        reason: A word from `stream_detector.core.events.REJECTIONS`.
+        message: One sentence for the person who has to mend the sender.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class Route:
+    """What a topic says, found out once.
+
+    Attributes:
+        topic: The topic.
+        device: The device, where the topic alone names it.
+        named: The capture ``{device}``, which a name in the payload must equal.
+        captures: All captures.
+        tags: Captures that neither name the device nor the channel; equal ones are one object.
+    """
+
+    topic: str
+    device: str | None
+    named: str | None
+    captures: dict[str, str]
+    tags: dict[str, str]
+
+
+@dataclass(slots=True)
+class _Known:
+    """A device that was met: its sets of channels, all its channels, the captures it came with."""
+
+    shapes: set[int]
+    channels: set[str]
+    tags: dict[str, str]
+
+
+@dataclass(slots=True)
+class Columns:
+    """The readings of one stream since the last batch.
+
+    Attributes:
+        settings: The stream's.
+        stream: Its name.
+        max_devices: Further devices are refused.
+        channels_of: Channels that the core knows of a device from before, () where it is new.
+        latest: Newest event time that is believed, µs; moves with the service clock.
+    """
+
+    settings: IntakeSettings
+    stream: str
+    max_devices: int
+    channels_of: Callable[[str], tuple[str, ...]]
+    latest: int = 0
+    devices: list[str] = field(default_factory=list)
+    shapes: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    ts: list[int] = field(default_factory=list)
+    arrival: list[int] = field(default_factory=list)
+    seq: list[int] = field(default_factory=list)
+    index: list[int] = field(default_factory=list)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    other_captures: set[str] = field(default_factory=set)
+    _shape_of: dict[tuple[str, ...], int] = field(default_factory=dict)
+    _names: list[tuple[str, ...]] = field(default_factory=list)
+    _known: dict[str, _Known] = field(default_factory=dict)
+
+    def shape(self, names: tuple[str, ...]) -> int:
+        """Return the number of a set of channels.
+
+        Raises:
+            RefusedError: One of the names cannot be a channel.
+        """
+        found = self._shape_of.get(names)
+        if found is None:
+            for name in names:
+                error = name_error(name)
+                if error:
+                    raise RefusedError("channel_name", f"{_short(name)} cannot be a channel: {error}")
+            if len(names) > self.settings.max_channels:
+                raise RefusedError(
+                    "channel_limit",
+                    f"the reading has {len(names)} channels, more than the {self.settings.max_channels} of"
+                    " max_channels; list the wanted ones under channels",
+                )
+            if len(self._names) >= 4 * self.max_devices:
+                raise RefusedError("channel_limit", "the stream has too many different sets of channels")
+            found = self._shape_of[names] = len(self._names)
+            self._names.append(names)
+        return found
+
+    def device(self, route: Route, given: str | None) -> str:
+        """Return which device a payload is about.
+
+        Args:
+            route: What the topic says.
+            given: What the payload says.
+
+        Raises:
+            RefusedError: Neither names one, or they disagree.
+        """
+        if given is None:
+            if route.device is None:
+                raise RefusedError(
+                    "device_missing", "neither the topic nor the payload names the device; add device_id"
+                )
+            return route.device
+        if route.named is not None and given != route.named:
+            raise RefusedError(
+                "device_mismatch", f"the payload says device {_short(given)}, the topic says {_short(route.named)}"
+            )
+        return route.device or self.settings.device.format(**{**route.captures, "device": given})
+
+    def add(
+        self,
+        device: str,
+        route: Route,
+        shape: int,
+        values: tuple[float, ...] | list[float],
+        ts: int,
+        arrival: int,
+        seq: int | None,
+        index: int,
+    ) -> None:
+        """Add a checked reading.
+
+        Raises:
+            RefusedError: The device or the time is refused.
+        """
+        if not OLDEST < ts <= self.latest:
+            raise RefusedError("time_bounds", _time_error(ts, self.latest))
+        known = self._known.get(device)
+        if known is None or shape not in known.shapes or known.tags is not route.tags:
+            self._meet(device, route, shape, known)
+        self.devices.append(device)
+        self.shapes.append(shape)
+        self.values.extend(values)
+        self.ts.append(ts)
+        self.arrival.append(arrival)
+        self.seq.append(NO_SEQ if seq is None else seq)
+        self.index.append(index)
+
+    def take(self) -> Readings | None:
+        """Return what was collected as a batch, None where there is nothing; start anew."""
+        if not self.devices:
+            return None
+        shapes = np.array(self.shapes, dtype=np.int32)
+        used, shapes = np.unique(shapes, return_inverse=True)
+        batch = Readings(
+            stream=self.stream,
+            devices=self.devices,
+            columns=tuple(self._names[k] for k in used),
+            shapes=shapes.astype(np.int32),
+            values=np.array(self.values, dtype=np.float64),
+            ts=np.array(self.ts, dtype=np.int64),
+            arrival=np.array(self.arrival, dtype=np.int64),
+            seq=np.array(self.seq, dtype=np.int64),
+            index=np.array(self.index, dtype=np.int32),
+            tags=self.tags,
+        )
+        self.devices, self.shapes, self.values, self.ts = [], [], [], []
+        self.arrival, self.seq, self.index, self.tags = [], [], [], {}
+        return batch
+
+    def _meet(self, device: str, route: Route, shape: int, known: _Known | None) -> None:
+        """Check what is new about a device: its name, its captures, its channels."""
+        names = self._names[shape]
+        if known is None:
+            error = name_error(device)
+            if error:
+                raise RefusedError("device_name", f"{_short(device)} cannot be a device: {error}")
+            before = self.channels_of(device)
+            if not before and len(self._known) >= self.max_devices:
+                raise RefusedError("device_limit", f"the stream has {self.max_devices} devices already (max_devices)")
+            known = _Known(set(), set(before), route.tags)
+        elif known.tags is not route.tags:
+            self.other_captures.add(device)
+        channels = known.channels.union(names)
+        if not self.settings.channels and len(channels) > self.settings.max_channels:
+            raise RefusedError(
+                "channel_limit",
+                f"device {_short(device)} would have {len(channels)} channels, more than the"
+                f" {self.settings.max_channels} of max_channels; list the wanted ones under channels",
+            )
+        if device not in self._known:
+            self._known[device] = known
+            if route.tags:
+                self.tags[device] = route.tags
+        known.shapes.add(shape)
+        known.channels, known.tags = channels, route.tags
+
+
+def _short(name: str) -> str:
+    text = repr(name if len(name) <= 64 else name[:64] + "…")  # noqa: PLR2004 - enough to recognise it
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _time_error(ts: int, latest: int) -> str:
+    if ts <= OLDEST:
+        return "the reading's time is before the year 2000; set the device's clock, or send no ts"
+    ahead = (ts - latest + FUTURE) / 1e6
+    return f"the reading's time is {ahead:.0f} s ahead of the service's clock; set the device's clock"

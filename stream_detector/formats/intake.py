@@ -1,0 +1,265 @@
+"""From messages to batches: which stream a topic belongs to, decoding, and what is refused.
+
+The loop over messages does three look-ups and one call; everything that a topic says is found out
+once and remembered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stream_detector.core.events import Rejected
+from stream_detector.formats import FORMATS
+from stream_detector.formats.columns import FUTURE, Columns, RefusedError, Route
+from stream_detector.formats.names import name_error
+from stream_detector.formats.topics import TopicPattern
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stream_detector.core.records import Readings
+    from stream_detector.formats import Format
+    from stream_detector.formats.settings import IntakeSettings
+
+MAX_PAYLOAD = 65_536
+"""Bytes of a payload that are looked at."""
+KEPT = 1024
+MAX_ROUTES = 200_000
+RETAIN = 1
+
+
+@dataclass(slots=True)
+class Tally:
+    """How the messages of a stream ended.
+
+    Attributes:
+        received: All of them.
+        accepted: Those with at least a shape that could be read.
+        rejected: By reason.
+        ignored: By reason.
+        refused_readings: Elements of accepted lists that were refused, by reason.
+    """
+
+    received: int = 0
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
+    refused_readings: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a batch of messages gave: readings by stream, refusals, tallies by stream ('' for none)."""
+
+    readings: list[Readings] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Oversized:
+    """A payload above the limit, of which only the beginning was kept."""
+
+    size: int
+    sha256: str
+
+
+class _Stream:
+    """A stream as the intake sees it."""
+
+    def __init__(
+        self, name: str, settings: IntakeSettings, max_devices: int, channels_of: Callable[[str], tuple[str, ...]]
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.pattern = TopicPattern.parse(settings.topic)
+        self.format: Format = FORMATS[settings.format](settings)
+        self.columns = Columns(settings, name, max_devices, channels_of)
+        self.use_retained = settings.retained == "use"
+        self._tags: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+
+    def route(self, topic: str, captures: dict[str, str]) -> Route:
+        """Find out what a topic says."""
+        spoken_for = {"device", "channel"} if self.settings.format == "scalar" else {"device"}
+        tags = {name: value for name, value in captures.items() if name not in spoken_for}
+        tags = self._tags.setdefault(tuple(tags.items()), tags)
+        template = self.settings.device
+        named = captures.get("device")
+        device = None
+        if named is not None or "{device}" not in template:
+            device = template.format(**captures)
+        return Route(topic, device, named, captures, tags)
+
+
+class Intake:
+    """Decodes what arrives, for all streams.
+
+    Args:
+        streams: Settings by name.
+        base: What the service publishes itself stands below this topic; it is never read.
+        max_devices: Devices a stream may have.
+        channels_of: Channels that the core knows of a (stream, device), () where it is new.
+        built_at: Build date, µs: no clock is believed to be before it.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[str, IntakeSettings],
+        *,
+        base: str,
+        max_devices: int,
+        channels_of: Callable[[str, str], tuple[str, ...]],
+        built_at: int = 0,
+    ) -> None:
+        self._streams = [
+            _Stream(name, settings, max_devices, lambda device, name=name: channels_of(name, device))  # type: ignore[misc]
+            for name, settings in streams.items()
+        ]
+        self._base = base
+        self._built_at = built_at
+        self._routes: dict[bytes, tuple[_Stream, Route] | Rejected | str] = {}
+
+    @property
+    def filters(self) -> list[str]:
+        """Return the topic filter of each stream, in their order."""
+        return [stream.pattern.filter for stream in self._streams]
+
+    def devices_with_other_captures(self) -> list[tuple[str, str]]:
+        """Return (stream, device) of devices seen under different captures since the last call."""
+        found = [(stream.name, device) for stream in self._streams for device in stream.columns.other_captures]
+        for stream in self._streams:
+            stream.columns.other_captures.clear()
+        return found
+
+    def take(
+        self,
+        topics: Sequence[bytes],
+        payloads: Sequence[bytes],
+        flags: Sequence[int],
+        arrival: int,
+        oversized: Mapping[int, Oversized] | None = None,
+    ) -> Taken:
+        """Decode messages in arrival order.
+
+        Args:
+            topics: As they came.
+            payloads: Likewise; only the beginning where `oversized` has the index.
+            flags: Low nibble of the PUBLISH header; bit 0: retained.
+            arrival: Service clock, µs; each message gets an instant of its own from there on.
+            oversized: Payloads that were not kept as a whole.
+        """
+        taken = Taken()
+        tallies = taken.tallies = {stream.name: Tally() for stream in self._streams}
+        latest = max(arrival, self._built_at) + FUTURE
+        for stream in self._streams:
+            stream.columns.latest = latest
+        routes = self._routes
+        for place, topic in enumerate(topics):
+            found = routes.get(topic)
+            if found is None:
+                found = self._find(topic)
+            if not isinstance(found, tuple):
+                self._turn_away(found, topic, payloads[place], arrival, taken)
+                continue
+            stream, route = found
+            tally = tallies[stream.name]
+            tally.received += 1
+            if flags[place] & RETAIN and not stream.use_retained:
+                tally.ignored["retained"] += 1
+                continue
+            payload = payloads[place]
+            try:
+                if len(payload) > MAX_PAYLOAD or (oversized and place in oversized):
+                    size = oversized[place].size if oversized and place in oversized else len(payload)
+                    raise RefusedError(  # noqa: TRY301 - one way out for all refusals
+                        "too_large", f"the payload has {size} bytes, more than {MAX_PAYLOAD}; send smaller lists"
+                    )
+                refused = stream.format.take(payload, route, arrival + place, stream.columns)
+            except RefusedError as error:
+                tally.rejected[error.reason] += 1
+                whole = oversized.get(place) if oversized else None
+                taken.rejected.append(
+                    rejection(stream.name, error.reason, str(error), route.topic, payload, arrival, whole)
+                )
+                continue
+            tally.accepted += 1
+            for index, error in refused:
+                tally.refused_readings[error.reason] += 1
+                message = f"element {index} of the list: {error}"
+                taken.rejected.append(
+                    rejection(
+                        stream.name, error.reason, message, route.topic, payload, arrival, whole_message=False
+                    )
+                )
+        for stream in self._streams:
+            readings = stream.columns.take()
+            if readings is not None:
+                taken.readings.append(readings)
+        return taken
+
+    def _find(self, topic: bytes) -> tuple[_Stream, Route] | Rejected | str:
+        """Return stream and route of a topic, or why it has none; remembered."""
+        if len(self._routes) >= MAX_ROUTES:
+            self._routes.clear()
+        found = self._routes[topic] = self._look_up(topic)
+        return found
+
+    def _look_up(self, topic: bytes) -> tuple[_Stream, Route] | Rejected | str:
+        try:
+            text = topic.decode()
+        except UnicodeDecodeError:
+            return rejection("", "topic", "the topic is not UTF-8", repr(topic), b"", 0)
+        if text == self._base or text.startswith(self._base + "/"):
+            return "own_topic"
+        for stream in self._streams:
+            captures = stream.pattern.match(text)
+            if captures is None:
+                continue
+            for name, value in captures.items():
+                error = name_error(value)
+                if error:
+                    reason = "device_name" if name == "device" else "topic"
+                    message = f"{{{name}}} in the topic cannot be a name: {error}"
+                    return rejection(stream.name, reason, message, text, b"", 0)
+            return stream, stream.route(text, captures)
+        return "no_stream"
+
+    def _turn_away(
+        self, why: Rejected | str, topic: bytes, payload: bytes, arrival: int, taken: Taken
+    ) -> None:
+        name = why.stream if isinstance(why, Rejected) else ""
+        tally = taken.tallies.setdefault(name, Tally())
+        tally.received += 1
+        if isinstance(why, str):
+            tally.ignored[why] += 1
+            return
+        tally.rejected[why.reason] += 1
+        taken.rejected.append(rejection(name, why.reason, why.message, why.topic, payload, arrival))
+
+
+def rejection(
+    stream: str,
+    reason: str,
+    message: str,
+    topic: str,
+    payload: bytes,
+    arrival: int,
+    oversized: Oversized | None = None,
+    *,
+    whole_message: bool = True,
+) -> Rejected:
+    """Return the event for a refused payload."""
+    return Rejected(
+        stream=stream,
+        reason=reason,
+        message=message,
+        topic=topic,
+        size=oversized.size if oversized else len(payload),
+        sha256=oversized.sha256 if oversized else hashlib.sha256(payload).hexdigest(),
+        head=payload[:KEPT],
+        received_at=arrival,
+        whole=whole_message,
+    )

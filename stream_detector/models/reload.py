@@ -1,0 +1,192 @@
+"""Watch the model folders and hand over what is new: hot reload without stopping for a disk.
+
+A thread of its own reads, loads and verifies; the hot thread only takes finished models out of a
+queue. A folder is known by its content, not by its time stamps, and copying takes a while: so a
+broken content is refused only when it is still the same at the next look.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeAlias
+
+from stream_detector.detectors.pyod import FittedModel
+from stream_detector.errors import BundleError
+from stream_detector.models import bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A stream's model is new or has changed.
+
+    Attributes:
+        stream: Name of the stream.
+        model: Verified, ready to score.
+        sha256: The bundle's content.
+    """
+
+    stream: str
+    model: FittedModel
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A bundle is not used; what was loaded before stays.
+
+    Attributes:
+        stream: Name of the stream that would have got it.
+        name: The bundle's name.
+        version: Its version; empty where not even the versions can be listed.
+        reason: One of `stream_detector.models.bundle.REASONS`.
+        message: One sentence.
+    """
+
+    stream: str
+    name: str
+    version: str
+    reason: str
+    message: str
+
+
+Report: TypeAlias = Loaded | Refused
+
+
+class ModelWatcher:
+    """Loads the newest sound bundle of each wanted name, and again whenever that changes.
+
+    It never goes back to a lower version by itself: that is a decision, not a discovery.
+
+    Args:
+        models_dir: Where the bundles stand; it need not exist yet.
+        wanted: Stream -> name of its bundle.
+        interval_s: Time between two looks.
+    """
+
+    def __init__(self, models_dir: Path, wanted: Mapping[str, str], interval_s: float = 2.0) -> None:
+        self._models_dir = models_dir
+        self._wanted = dict(wanted)
+        self._interval_s = interval_s
+        self._reports: SimpleQueue[Report] = SimpleQueue()
+        self._loaded: dict[str, FittedModel] = {}  # by name
+        # by name and version, what stood there when it failed: the first time, and when it was refused
+        self._suspected: dict[tuple[str, str], str] = {}
+        self._refused: dict[tuple[str, str], str] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+
+    def load_now(self, name: str) -> FittedModel:
+        """Load the newest sound bundle of a name at once; before `start`.
+
+        Broken ones above it are reported by `take`.
+
+        Raises:
+            BundleError: There is none; the error is the newest one's.
+        """
+        bundle.latest(self._models_dir, name)  # raises where there is none at all
+        errors: list[BundleError] = []
+        for version in reversed(bundle.versions(self._models_dir, name)):
+            content, files = _read(self._models_dir / name / version)
+            outcome = _verify(files)
+            if isinstance(outcome, FittedModel):
+                self._loaded[name] = outcome
+                return outcome
+            self._refuse(name, version, content, outcome)
+            errors.append(outcome)
+        raise errors[0]
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End watching; returns when the thread has ended."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def take(self) -> list[Report]:
+        """Return what was found since the last call, without waiting."""
+        reports: list[Report] = []
+        while True:
+            try:
+                reports.append(self._reports.get_nowait())
+            except Empty:
+                return reports
+
+    def look(self) -> None:
+        """Look once at every wanted name; the thread does nothing else."""
+        for name in dict.fromkeys(self._wanted.values()):
+            try:
+                found = bundle.versions(self._models_dir, name)
+            except BundleError as error:
+                self._suspect(name, "", str(error), error)
+            else:
+                self._look_at(name, found)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._interval_s):
+            self.look()
+
+    def _look_at(self, name: str, found: list[str]) -> None:
+        """Load the newest bundle that is not known to be broken, unless it is the loaded one."""
+        loaded = self._loaded.get(name)
+        for version in reversed(found):
+            if loaded is not None and int(version) < int(loaded.version):
+                return
+            content, files = _read(self._models_dir / name / version)
+            if loaded is not None and content == loaded.sha256:
+                return
+            if self._refused.get((name, version)) == content:
+                continue
+            outcome = _verify(files)
+            if isinstance(outcome, FittedModel):
+                self._loaded[name] = outcome
+                for stream in self._streams(name):
+                    self._reports.put(Loaded(stream, outcome, outcome.sha256))
+                return
+            if not self._suspect(name, version, content, outcome):
+                return  # perhaps still being copied
+
+    def _suspect(self, name: str, version: str, content: str, error: BundleError) -> bool:
+        """Refuse a content that fails for the second time; return whether it is refused."""
+        if self._refused.get((name, version)) == content:
+            return True
+        if self._suspected.get((name, version)) != content:
+            self._suspected[name, version] = content
+            return False
+        self._refuse(name, version, content, error)
+        return True
+
+    def _refuse(self, name: str, version: str, content: str, error: BundleError) -> None:
+        self._refused[name, version] = content
+        for stream in self._streams(name):
+            self._reports.put(Refused(stream, name, version, error.reason, str(error)))
+
+    def _streams(self, name: str) -> list[str]:
+        return [stream for stream, wanted in self._wanted.items() if wanted == name]
+
+
+def _read(folder: Path) -> tuple[str, bundle.Files | BundleError]:
+    """Return what names a folder's content, and the content, or why there is none."""
+    try:
+        files = bundle.read(folder)
+    except BundleError as error:
+        return str(error), error
+    return files.sha256, files
+
+
+def _verify(files: bundle.Files | BundleError) -> FittedModel | BundleError:
+    """Return the model, or why there is none."""
+    if isinstance(files, BundleError):
+        return files
+    try:
+        return bundle.verify(files)
+    except BundleError as error:
+        return error

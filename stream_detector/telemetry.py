@@ -1,0 +1,303 @@
+"""Events and batch counts -> Prometheus metrics and log lines; all of them, nowhere else.
+
+One `match` over the events ends in `assert_never`, so this file is also the list of all log lines.
+Labels have a bounded number of values: a device is never one. Closed lists start at 0.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, assert_never
+
+import numpy as np
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+from stream_detector import __version__
+from stream_detector.core.events import (
+    IGNORED,
+    KINDS,
+    REJECTIONS,
+    SEVERITIES,
+    STATES,
+    SUPPRESSED,
+    AlertChanged,
+    AlertSuppressed,
+    ChannelAdded,
+    DeviceStateChanged,
+    ModelRefused,
+    ModelReplaced,
+    Rejected,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from stream_detector.core.events import Counts, Event
+    from stream_detector.formats.intake import Tally
+
+LOG = logging.getLogger("stream_detector")
+
+SCORE_BUCKETS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 100.0, 1000.0)
+SECONDS_BUCKETS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+PUBLISH_RESULTS = ("confirmed", "no_subscribers", "refused")
+RELOAD_RESULTS = ("loaded", "refused")
+REPEAT_S = 60.0
+"""The same complaint is logged once in this time, however often it comes."""
+PREFIX = "stream_detector_"
+
+
+class Telemetry:
+    """All metrics and log lines of a service.
+
+    Args:
+        streams: Names of the streams.
+        registry: Where the metrics are registered.
+    """
+
+    def __init__(self, streams: Iterable[str], registry: CollectorRegistry = REGISTRY) -> None:
+        disable_created_metrics()
+        self.registry = registry
+        names = list(streams)
+        self._counters = {
+            name: Counter(PREFIX + name, help_, labels, registry=registry)
+            for name, help_, labels in (
+                ("messages_received", "Messages that arrived.", ["stream"]),
+                ("messages_rejected", "Messages refused, by reason.", ["stream", "reason"]),
+                ("messages_ignored", "Messages passed over, by reason.", ["stream", "reason"]),
+                ("messages_accepted", "Messages whose readings were taken.", ["stream"]),
+                ("readings_rejected", "Elements of accepted lists that were refused.", ["stream", "reason"]),
+                ("readings_accepted", "Readings taken into a window.", ["stream"]),
+                ("readings_scored", "Readings that got a score.", ["stream", "model"]),
+                ("readings_warming_up", "Readings before there is enough to score.", ["stream"]),
+                ("readings_late", "Readings older than their device's newest.", ["stream"]),
+                ("readings_duplicate", "Readings that had come before.", ["stream"]),
+                ("alert_events", "Alert events.", ["stream", "event", "kind", "severity"]),
+                ("alerts_suppressed", "Alerts held back by the policy.", ["stream", "reason"]),
+                ("sequence_gaps", "Numbers missing in devices' sequences.", ["stream"]),
+                ("alert_publishes", "Outcomes of handing messages to the broker.", ["result"]),
+                ("mqtt_reconnects", "Connections to the broker after the first.", []),
+                ("model_reloads", "Model versions found while running.", ["model", "result"]),
+                ("deadletters_suppressed", "Dead letters not sent, to spare the broker.", []),
+            )
+        }
+        self._gauges = {
+            name: Gauge(PREFIX + name, help_, labels, registry=registry)
+            for name, help_, labels in (
+                ("alerts_active", "Open alerts.", ["stream", "severity"]),
+                ("devices", "Devices, each in one state.", ["stream", "state"]),
+                ("mqtt_connected", "1 while the broker is connected and subscribed.", []),
+                ("last_message_timestamp_seconds", "Arrival of the last message.", ["stream"]),
+                ("model_info", "1 for each model in use.", ["stream", "model", "version", "role"]),
+                ("model_loaded_timestamp_seconds", "When a model was loaded.", ["model"]),
+                ("outbox_events", "Messages not yet confirmed by the broker.", []),
+                ("outbox_oldest_timestamp_seconds", "When the oldest of them was made; 0: none.", []),
+                ("build_info", "1, with the version.", ["version"]),
+            )
+        }
+        self._histograms = {
+            name: Histogram(PREFIX + name, help_, labels, buckets=buckets, registry=registry)
+            for name, help_, labels, buckets in (
+                ("score", "Scores; 1.0 is the threshold.", ["stream"], SCORE_BUCKETS),
+                ("scoring_duration_seconds", "Time in the core for a batch.", ["stream", "model"], SECONDS_BUCKETS),
+                ("end_to_end_seconds", "From arrival to the alert handed to the broker.", ["stream"], SECONDS_BUCKETS),
+                ("batch_readings", "Readings in a batch.", ["stream"], BATCH_BUCKETS),
+            )
+        }
+        self._models: dict[str, tuple[str, str]] = {}
+        self._active: dict[tuple[str, str], int] = {}
+        self._severity: dict[str, str] = {}
+        self._complaints: dict[str, float] = {}
+        self._published: dict[str, int] = {}
+        self._reconnects = 0
+        self._start_at_zero(names)
+
+    def _start_at_zero(self, streams: list[str]) -> None:
+        self._gauges["build_info"].labels(__version__).set(1)
+        for result in PUBLISH_RESULTS:
+            self._counters["alert_publishes"].labels(result)
+        for stream in ("", *streams):
+            self._counters["messages_received"].labels(stream)
+            for reason in REJECTIONS:
+                self._counters["messages_rejected"].labels(stream, reason)
+            for reason in IGNORED:
+                self._counters["messages_ignored"].labels(stream, reason)
+        for stream in streams:
+            for name in ("messages_accepted", "readings_accepted", "readings_warming_up", "readings_late"):
+                self._counters[name].labels(stream)
+            for name in ("readings_duplicate", "sequence_gaps"):
+                self._counters[name].labels(stream)
+            for reason in REJECTIONS:
+                self._counters["readings_rejected"].labels(stream, reason)
+            for reason in SUPPRESSED:
+                self._counters["alerts_suppressed"].labels(stream, reason)
+            for kind in KINDS:
+                for severity in SEVERITIES:
+                    for event in ("raise", "update", "clear"):
+                        self._counters["alert_events"].labels(stream, event, kind, severity)
+            for severity in SEVERITIES:
+                self._gauges["alerts_active"].labels(stream, severity).set(0)
+            for state in STATES:
+                self._gauges["devices"].labels(stream, state).set(0)
+            for name in ("score", "end_to_end_seconds", "batch_readings"):
+                self._histograms[name].labels(stream)
+
+    # -- what happens ---------------------------------------------------------------------------
+
+    def event(self, event: Event) -> None:
+        """Count and log one event."""
+        match event:
+            case AlertChanged():
+                self._alert(event)
+            case DeviceStateChanged():
+                devices = self._gauges["devices"]
+                if event.previous is not None:
+                    devices.labels(event.stream, event.previous).dec()
+                devices.labels(event.stream, event.state).inc()
+                LOG.debug("%s/%s is %s", event.stream, event.device, event.state)
+            case ChannelAdded():
+                LOG.info("%s/%s reports a new channel: %s", event.stream, event.device, event.channel)
+            case AlertSuppressed():
+                self._counters["alerts_suppressed"].labels(event.stream, event.reason).inc()
+            case ModelReplaced():
+                self.model(event.stream, event.name, event.version)
+                self._counters["model_reloads"].labels(event.name, "loaded").inc()
+                LOG.info("%s is now scored by model %s version %s", event.stream, event.name, event.version)
+            case ModelRefused():
+                self._counters["model_reloads"].labels(event.name, "refused").inc()
+                LOG.error("%s keeps its model: %s", event.stream, event.message)
+            case Rejected():
+                self.complain(
+                    f"rejected {event.stream} {event.reason}",
+                    "a message on %s was refused (%s): %s",
+                    _printable(event.topic),
+                    event.reason,
+                    _printable(event.message),
+                )
+            case _:
+                assert_never(event)
+
+    def _alert(self, alert: AlertChanged) -> None:
+        self._counters["alert_events"].labels(alert.stream, alert.event, alert.kind, alert.severity).inc()
+        active = self._gauges["alerts_active"]
+        before = self._severity.pop(alert.id, None)
+        if before is not None:
+            active.labels(alert.stream, before).dec()
+        if alert.event != "clear":
+            self._severity[alert.id] = alert.severity
+            active.labels(alert.stream, alert.severity).inc()
+        level = logging.WARNING if alert.event != "clear" else logging.INFO
+        LOG.log(
+            level,
+            "%s %s %s/%s %s score %.3g: %s",
+            alert.event,
+            alert.kind,
+            alert.stream,
+            _printable(alert.device),
+            alert.severity,
+            alert.score,
+            _printable(alert.reason),
+        )
+
+    def messages(self, tallies: Mapping[str, Tally], arrival: int) -> None:
+        """Count what the intake did with a batch of messages."""
+        for stream, tally in tallies.items():
+            if not tally.received:
+                continue
+            self._counters["messages_received"].labels(stream).inc(tally.received)
+            if stream:
+                self._counters["messages_accepted"].labels(stream).inc(tally.accepted)
+                self._gauges["last_message_timestamp_seconds"].labels(stream).set(arrival / 1e6)
+            for reason, count in tally.rejected.items():
+                self._counters["messages_rejected"].labels(stream, reason).inc(count)
+            for reason, count in tally.ignored.items():
+                self._counters["messages_ignored"].labels(stream, reason).inc(count)
+            for reason, count in tally.refused_readings.items():
+                self._counters["readings_rejected"].labels(stream, reason).inc(count)
+
+    def batch(self, stream: str, counts: Counts, scores: NDArray[np.float64], seconds: float) -> None:
+        """Count what the core did with a batch of readings."""
+        model = self._models.get(stream, ("", ""))[0]
+        taken = counts.scored + counts.warming_up
+        for name, count in (
+            ("readings_accepted", taken),
+            ("readings_warming_up", counts.warming_up),
+            ("readings_late", counts.late),
+            ("readings_duplicate", counts.duplicate),
+            ("sequence_gaps", counts.missing_seq),
+        ):
+            if count:
+                self._counters[name].labels(stream).inc(count)
+        if counts.scored:
+            self._counters["readings_scored"].labels(stream, model).inc(counts.scored)
+            self._observe_all("score", stream, scores)
+        self._histograms["batch_readings"].labels(stream).observe(taken + counts.late + counts.duplicate)
+        self._histograms["scoring_duration_seconds"].labels(stream, model).observe(seconds)
+
+    def handed_over(self, alert: AlertChanged, now: int) -> None:
+        """Note that an alert went to the broker."""
+        self._histograms["end_to_end_seconds"].labels(alert.stream).observe(max(0, now - alert.received_at) / 1e6)
+
+    def model(self, stream: str, name: str, version: str) -> None:
+        """Note which model scores a stream."""
+        info = self._gauges["model_info"]
+        before = self._models.get(stream)
+        if before:
+            info.remove(stream, *before, "live")
+        self._models[stream] = (name, version)
+        info.labels(stream, name, version, "live").set(1)
+        self._gauges["model_loaded_timestamp_seconds"].labels(name).set(time.time())
+        for result in RELOAD_RESULTS:
+            self._counters["model_reloads"].labels(name, result)
+        self._counters["readings_scored"].labels(stream, name)
+
+    def deadletter_suppressed(self) -> None:
+        """Note a dead letter that was not sent."""
+        self._counters["deadletters_suppressed"].inc()
+
+    def connection(
+        self, *, ready: bool, reconnects: int, results: Mapping[str, int], waiting: int, oldest_at: int | None
+    ) -> None:
+        """Note how the connection stands."""
+        self._gauges["mqtt_connected"].set(int(ready))
+        self._gauges["outbox_events"].set(waiting)
+        self._gauges["outbox_oldest_timestamp_seconds"].set((oldest_at or 0) / 1e6)
+        if reconnects > self._reconnects:
+            self._counters["mqtt_reconnects"].inc(reconnects - self._reconnects)
+            self._reconnects = reconnects
+        for result in PUBLISH_RESULTS:
+            more = results.get(result, 0) - self._published.get(result, 0)
+            if more > 0:
+                self._counters["alert_publishes"].labels(result).inc(more)
+                self._published[result] = results[result]
+
+    def complain(self, key: str, message: str, *args: object) -> None:
+        """Log a warning, but the same one only once a minute."""
+        now = time.monotonic()
+        if now - self._complaints.get(key, -REPEAT_S) >= REPEAT_S:
+            if len(self._complaints) > 1000:  # noqa: PLR2004 - bounded, whatever the keys
+                self._complaints.clear()
+            self._complaints[key] = now
+            LOG.warning(message, *args)
+
+    def say(self, message: str, *args: object) -> None:
+        """Log what an operator wants to know about the service's own life."""
+        LOG.info(message, *args)
+
+    def _observe_all(self, name: str, stream: str, values: NDArray[np.float64]) -> None:
+        """Observe many values at once: one increment a bucket instead of one a value."""
+        histogram = self._histograms[name].labels(stream)
+        bounds = np.array(histogram._upper_bounds)  # noqa: SLF001 - there is no public way; a test guards it
+        counts = np.bincount(np.searchsorted(bounds, values, side="left"), minlength=len(bounds))
+        histogram._sum.inc(float(values.sum()))  # noqa: SLF001
+        for bucket, count in zip(histogram._buckets, counts.tolist(), strict=True):  # noqa: SLF001
+            if count:
+                bucket.inc(count)
+
+
+def _printable(text: str) -> str:
+    """Return a text that cannot break a log line."""
+    return text if text.isprintable() else ascii(text)[1:-1]
