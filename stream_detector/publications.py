@@ -167,7 +167,8 @@ def alert_message(alert: AlertChanged, labels: tuple[str, str], processing_ms: f
         processing_ms=round(processing_ms, 3),
         values=dict(alert.values),
         expected={
-            name: ExpectedMessage(bound.value, bound.lower, bound.upper) for name, bound in alert.expected.items()
+            name: ExpectedMessage(bound.value, bound.lower, bound.upper)
+            for name, bound in alert.expected.items()
         },
         contributions=[ContributionMessage(part.channel, part.share) for part in alert.contributions],
         reason=alert.reason,

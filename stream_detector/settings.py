@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from stream_detector.core.alerts import AlertRules
@@ -97,7 +105,10 @@ class StreamSettings(IntakeSettings):
     stuck: bool = Field(True, description="Raise an alert when a value does not move for unusually long.")
     silence: bool = Field(True, description="Raise an alert when a device says nothing for unusually long.")
     silence_at_least_s: float = Field(
-        3.0, ge=0.1, le=86_400, description="Quiet time that is always allowed, however often a device speaks."
+        3.0,
+        ge=0.1,
+        le=86_400,
+        description="Quiet time that is always allowed, however often a device speaks.",
     )
     labels: tuple[str, str] = Field(
         ("Normal", "Anomaly"), description="The words for prediction 0 and 1 in alerts."
@@ -109,7 +120,8 @@ class StreamSettings(IntakeSettings):
         return StreamSpec(
             name=name,
             channels={
-                channel: Limits(unit=said.unit, low=said.min, high=said.max) for channel, said in self.channels.items()
+                channel: Limits(unit=said.unit, low=said.min, high=said.max)
+                for channel, said in self.channels.items()
             },
             window=self.window,
             lateness=round(self.lateness_s * SECOND),
@@ -134,7 +146,9 @@ class TopicSettings(_Section):
 class HttpSettings(_Section):
     """The page, /metrics, and health."""
 
-    listen: str = Field("127.0.0.1:8808", description="Address and port; port 0 picks a free one and prints it.")
+    listen: str = Field(
+        "127.0.0.1:8808", description="Address and port; port 0 picks a free one and prints it."
+    )
 
     token: SecretStr | None = Field(
         None, description="Bearer token; needed to listen on anything but loopback. Better: token_file."
@@ -158,7 +172,9 @@ class HttpSettings(_Section):
         if self.token is not None and self.token_file is not None:
             raise ValueError("token and token_file are both set; keep one of them")
         if not ipaddress.ip_address(self.host).is_loopback and self.token is None and self.token_file is None:
-            raise ValueError(f"listening on {self.host} needs token_file (or token); without one listen on 127.0.0.1")
+            raise ValueError(
+                f"listening on {self.host} needs token_file (or token); without one listen on 127.0.0.1"
+            )
         return self
 
     @property
@@ -176,7 +192,11 @@ class Settings(BaseSettings):
     """Everything that can be configured."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     broker: BrokerSettings = Field(default_factory=BrokerSettings, description="How to reach the broker.")
@@ -188,7 +208,10 @@ class Settings(BaseSettings):
     state_dir: Path = Field(Path("state"), description="What has to survive a restart.")
     models_dir: Path = Field(Path("models"), description="Model bundles: models/<name>/<version>/.")
     max_devices: int = Field(
-        50_000, ge=1, le=10_000_000, description="Devices a stream may have; further ones are refused and counted."
+        50_000,
+        ge=1,
+        le=10_000_000,
+        description="Devices a stream may have; further ones are refused and counted.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
 
@@ -258,7 +281,9 @@ def validate(
     except Exception as error:  # pydantic-settings' own, for JSON in variables
         if type(error).__name__ != "SettingsError":
             raise
-        raise ConfigurationError(f"environment: {error}; write a value as JSON or one key a variable") from None
+        raise ConfigurationError(
+            f"environment: {error}; write a value as JSON or one key a variable"
+        ) from None
 
 
 def _first_mistake(
@@ -346,7 +371,9 @@ def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[tuple[str, ...],
     if content is None:
         content = {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ConfigurationError(f"{path}: the configuration must be a mapping of settings, such as 'broker:'")
+        raise ConfigurationError(
+            f"{path}: the configuration must be a mapping of settings, such as 'broker:'"
+        )
     return content, _lines(node)
 
 

@@ -41,7 +41,24 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("stream_detector")
 
 SCORE_BUCKETS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 100.0, 1000.0)
-SECONDS_BUCKETS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SECONDS_BUCKETS = (
+    1e-4,
+    2.5e-4,
+    5e-4,
+    1e-3,
+    2.5e-3,
+    5e-3,
+    1e-2,
+    2.5e-2,
+    5e-2,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
 BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 PUBLISH_RESULTS = ("confirmed", "no_subscribers", "refused")
 RELOAD_RESULTS = ("loaded", "refused")
@@ -102,8 +119,18 @@ class Telemetry:
             name: Histogram(PREFIX + name, help_, labels, buckets=buckets, registry=registry)
             for name, help_, labels, buckets in (
                 ("score", "Scores; 1.0 is the threshold.", ["stream"], SCORE_BUCKETS),
-                ("scoring_duration_seconds", "Time in the core for a batch.", ["stream", "model"], SECONDS_BUCKETS),
-                ("end_to_end_seconds", "From arrival to the alert handed to the broker.", ["stream"], SECONDS_BUCKETS),
+                (
+                    "scoring_duration_seconds",
+                    "Time in the core for a batch.",
+                    ["stream", "model"],
+                    SECONDS_BUCKETS,
+                ),
+                (
+                    "end_to_end_seconds",
+                    "From arrival to the alert handed to the broker.",
+                    ["stream"],
+                    SECONDS_BUCKETS,
+                ),
                 ("batch_readings", "Readings in a batch.", ["stream"], BATCH_BUCKETS),
             )
         }
@@ -239,7 +266,9 @@ class Telemetry:
 
     def handed_over(self, alert: AlertChanged, now: int) -> None:
         """Note that an alert went to the broker."""
-        self._histograms["end_to_end_seconds"].labels(alert.stream).observe(max(0, now - alert.received_at) / 1e6)
+        self._histograms["end_to_end_seconds"].labels(alert.stream).observe(
+            max(0, now - alert.received_at) / 1e6
+        )
 
     def model(self, stream: str, name: str, version: str) -> None:
         """Note which model scores a stream."""

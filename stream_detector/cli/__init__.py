@@ -1,0 +1,51 @@
+"""The command line: one small file a command.
+
+A command reads its arguments, calls one function and prints the result. Errors are one sentence on
+stderr; exit codes: 0 done, 1 failed while running, 2 usage or configuration, 3 state on disk refused.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from stream_detector import __version__
+from stream_detector.cli import run
+from stream_detector.errors import StreamDetectorError
+
+app = typer.Typer(
+    name="stream-detector",
+    help="Real-time anomaly detection for MQTT telemetry.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("run")(run.command)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        print(f"stream_detector {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(  # noqa: FBT001 - a flag
+        False, "--version", callback=_version, is_eager=True, help="Show the version and end."
+    ),
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except StreamDetectorError as error:
+        print(f"stream-detector: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(1)

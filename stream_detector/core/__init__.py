@@ -1,0 +1,1 @@
+"""The pure core: records go in, events come out."""

@@ -84,8 +84,7 @@ class Calibration:
         with np.errstate(over="ignore"):
             line = (raw - self.usual) / (self.threshold - self.usual)
         score = significant(np.clip(line, 0.0, MAX_SCORE))
-        # rounding must not change a verdict; comparisons with NaN are false and keep it
-        score = np.where(raw >= self.threshold, np.maximum(score, 1.0), score)
+        # the quotient is below 1 where raw is below the threshold, but rounding may lift it there
         return np.where(raw < self.threshold, np.minimum(score, BELOW_ONE), score)
 
     def confidence(self, raw: float) -> float:

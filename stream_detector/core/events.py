@@ -219,9 +219,11 @@ class Outcome:
     Attributes:
         events: In the order of the readings that caused them.
         counts: How the readings ended.
-        scores: Scores of the scored readings, in order.
+        scored: Places of the scored readings in the batch.
+        scores: Their scores.
     """
 
     events: list[CoreEvent] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+    scored: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))

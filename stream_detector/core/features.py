@@ -26,9 +26,10 @@ LAG = re.compile(r"lag_([1-9]\d{0,3})")
 
 
 def _z(walk: Walk) -> NDArray[np.float64]:
+    away = walk.values - walk.mean
     # A channel that never moved has no deviation: whatever it does, it is 0 deviations away.
-    moved = np.where(walk.deviation > 0, walk.deviation, np.inf)
-    return (walk.values - walk.mean) / moved
+    still = np.where(np.isnan(away), np.nan, 0.0)
+    return np.divide(away, walk.deviation, out=still, where=walk.deviation > 0)
 
 
 FEATURES: Mapping[str, Callable[[Walk], NDArray[np.float64]]] = {

@@ -119,7 +119,7 @@ class Layout:
             walk=walk,
             verdicts=self._score(rows, values, walk),
             beyond=beyond,
-            stuck=rules.stuck(state, rows, values) if self.watch_stuck else rules.Stuck.unwatched(values.shape),
+            stuck=rules.stuck(state, rows, values) if self.watch_stuck else rules.Stuck.none(values.shape),
         )
 
     def _score(

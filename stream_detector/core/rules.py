@@ -82,7 +82,7 @@ class Stuck:
     changes: NDArray[np.int64]
 
     @classmethod
-    def unwatched(cls, shape: tuple[int, ...]) -> Stuck:
+    def none(cls, shape: tuple[int, ...]) -> Stuck:
         """Return what is said of values that nobody judges."""
         nothing = np.zeros(shape, dtype=np.int64)
         return cls(np.zeros(shape), nothing, nothing)

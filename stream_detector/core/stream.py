@@ -108,14 +108,14 @@ class Stream:
                 batch.fill(part, layout.process(rows, values, readings.ts[part]))
         self._alerting.readings(batch, accepted, outcome)
 
-        scored = ~np.isnan(batch.score[accepted])
+        outcome.scored = accepted[~np.isnan(batch.score[accepted])]
+        outcome.scores = batch.score[outcome.scored]
         counts = outcome.counts
-        counts.scored = int(scored.sum())
+        counts.scored = len(outcome.scored)
         counts.warming_up = len(accepted) - counts.scored
         counts.late = int((verdict == LATE).sum())
         counts.duplicate = int((verdict == DUPLICATE).sum())
         counts.missing_seq = admission.missing
-        outcome.scores = batch.score[accepted][scored]
         return outcome
 
     def tick(self, at: int, deaf: int) -> Outcome:

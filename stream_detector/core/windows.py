@@ -3,8 +3,9 @@
 A device owns a row, a row owns a ring of values for each channel. A walk goes through a batch in
 arrival order; for each reading it first writes down what was known before it (mean, deviation,
 previous value, lagged values) and then appends it. Sums are kept current by Welford's update with
-replacement (B. P. Welford, Technometrics 1962), so a mean costs the same for N = 8 and N = 8192;
-once a window they are taken anew, so that what a spike of 1e9 rounds away does not stay for ever.
+replacement (B. P. Welford, Technometrics 1962), so a mean costs the same for N = 8 and N = 8192.
+When nearly all of the variance leaves with one value, they are taken anew: else what a spike of 1e9
+rounded away would stay for ever, and a line that became flat would never have deviation 0.
 
 The ring holds float32(value - offset), the offset being the channel's first value, so that large
 counters keep their digits. A channel that a reading does not report (NaN) takes part neither in
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 LARGEST = float(np.finfo(np.float32).max)
 """What is farther from the offset is kept as this, so that no sum becomes infinite."""
+
+CANCELLED = 1e-6
+"""Where so little of a sum of squares is left, too many of its digits are rounding."""
 
 HOLD_CADENCES = 5.0
 """A channel's last value counts as current for so many of its usual intervals."""
@@ -135,12 +139,14 @@ def readings_of(state: Arrays, row: int) -> NDArray[np.float64]:
 @kernel
 def _sums(values: NDArray[np.float32]) -> tuple[float, float]:
     """Return the mean and the sum of squared deviations of what is not NaN; 0, 0 for nothing."""
-    count, total, squares = 0, 0.0, 0.0
+    count, first, total, squares = 0, 0.0, 0.0, 0.0
     for x in values:
         if not np.isnan(x):
+            if count == 0:
+                first = np.float64(x)
             count += 1
-            total += np.float64(x)
-    mean = total / count if count > 0 else 0.0
+            total += np.float64(x) - first  # equal values sum to exactly 0
+    mean = first + total / max(count, 1)
     for x in values:
         if not np.isnan(x):
             squares += (np.float64(x) - mean) ** 2
@@ -200,13 +206,13 @@ def _walk(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts it w
                 old = np.float64(ring[r, c, h])
                 if not np.isnan(old):
                     k -= 1
-                    if k == 0:
-                        mean[r, c] = 0.0
-                        m2[r, c] = 0.0
-                    else:
-                        before = mean[r, c]
-                        mean[r, c] = before + (before - old) / k
-                        m2[r, c] = max(0.0, m2[r, c] - (old - before) * (old - mean[r, c]))
+                    before = mean[r, c]
+                    mean[r, c] = before + (before - old) / max(k, 1)
+                    leaving = (old - before) * (old - mean[r, c])
+                    m2[r, c] -= leaving
+                    if k == 0 or m2[r, c] < CANCELLED * leaving:
+                        ring[r, c, h] = np.nan
+                        mean[r, c], m2[r, c] = _sums(ring[r, c])
             # The value that enters it.
             if np.isnan(x):
                 ring[r, c, h] = np.nan
@@ -226,8 +232,6 @@ def _walk(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts it w
                 last[r, c] = x
                 last_ts[r, c] = ts[i]
             known[r, c] = k
-            if h + 1 == capacity:
-                mean[r, c], m2[r, c] = _sums(ring[r, c])
         head[r] = (h + 1) % capacity
         if not full:
             length[r] += 1

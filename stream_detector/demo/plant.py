@@ -47,8 +47,8 @@ class Connection:
         protocol: The MQTT version.
         username: None: none.
         password: Belongs to `username`.
-        tls: Encrypt, and check the broker's certificate.
-        ca_file: The authority to check it against; None: the system's.
+        tls: Encrypt, and check the broker's certificate against the system's authorities.
+        ca_file: Encrypt, and check it against this authority instead.
     """
 
     host: str = "127.0.0.1"

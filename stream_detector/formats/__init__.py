@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 class Format(Protocol):
     """Turns one payload into readings."""
 
-    def take(self, payload: bytes, route: Route, arrival: int, into: Columns) -> list[tuple[int, RefusedError]]:
+    def take(
+        self, payload: bytes, route: Route, arrival: int, into: Columns
+    ) -> list[tuple[int, RefusedError]]:
         """Decode one message into `into`; see `stream_detector.formats.json.CanonicalJson.take`."""
         ...
 

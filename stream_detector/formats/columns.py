@@ -134,7 +134,8 @@ class Columns:
             return route.device
         if route.named is not None and given != route.named:
             raise RefusedError(
-                "device_mismatch", f"the payload says device {_short(given)}, the topic says {_short(route.named)}"
+                "device_mismatch",
+                f"the payload says device {_short(given)}, the topic says {_short(route.named)}",
             )
         return route.device or self.settings.device.format(**{**route.captures, "device": given})
 
@@ -198,7 +199,9 @@ class Columns:
                 raise RefusedError("device_name", f"{_short(device)} cannot be a device: {error}")
             before = self.channels_of(device)
             if not before and len(self._known) >= self.max_devices:
-                raise RefusedError("device_limit", f"the stream has {self.max_devices} devices already (max_devices)")
+                raise RefusedError(
+                    "device_limit", f"the stream has {self.max_devices} devices already (max_devices)"
+                )
             known = _Known(set(), set(before), route.tags)
         elif known.tags is not route.tags:
             self.other_captures.add(device)

@@ -52,8 +52,16 @@ class Tally:
 
 @dataclass(slots=True)
 class Taken:
-    """What a batch of messages gave: readings by stream, refusals, tallies by stream ('' for none)."""
+    """What a batch of messages gave.
 
+    Attributes:
+        readings: A batch a stream.
+        rejected: What was refused.
+        tallies: By stream; '' for messages that belong to none.
+        own: Topic and payload of what the service, or another one under the same base, publishes.
+    """
+
+    own: list[tuple[str, bytes]] = field(default_factory=list)
     readings: list[Readings] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     tallies: dict[str, Tally] = field(default_factory=dict)
@@ -71,7 +79,11 @@ class _Stream:
     """A stream as the intake sees it."""
 
     def __init__(
-        self, name: str, settings: IntakeSettings, max_devices: int, channels_of: Callable[[str], tuple[str, ...]]
+        self,
+        name: str,
+        settings: IntakeSettings,
+        max_devices: int,
+        channels_of: Callable[[str], tuple[str, ...]],
     ) -> None:
         self.name = name
         self.settings = settings
@@ -129,7 +141,9 @@ class Intake:
 
     def devices_with_other_captures(self) -> list[tuple[str, str]]:
         """Return (stream, device) of devices seen under different captures since the last call."""
-        found = [(stream.name, device) for stream in self._streams for device in stream.columns.other_captures]
+        found = [
+            (stream.name, device) for stream in self._streams for device in stream.columns.other_captures
+        ]
         for stream in self._streams:
             stream.columns.other_captures.clear()
         return found
@@ -175,10 +189,13 @@ class Intake:
                 if len(payload) > MAX_PAYLOAD or (oversized and place in oversized):
                     size = oversized[place].size if oversized and place in oversized else len(payload)
                     raise RefusedError(  # noqa: TRY301 - one way out for all refusals
-                        "too_large", f"the payload has {size} bytes, more than {MAX_PAYLOAD}; send smaller lists"
+                        "too_large",
+                        f"the payload has {size} bytes, more than {MAX_PAYLOAD}; send smaller lists",
                     )
                 refused = stream.format.take(payload, route, arrival + place, stream.columns)
-            except RefusedError as error:
+            except Exception as error:  # noqa: BLE001 - no message can stop the next one
+                if not isinstance(error, RefusedError):
+                    error = RefusedError("internal_error", f"this should not happen: {type(error).__name__}")  # noqa: PLW2901
                 tally.rejected[error.reason] += 1
                 whole = oversized.get(place) if oversized else None
                 taken.rejected.append(
@@ -235,6 +252,8 @@ class Intake:
         tally.received += 1
         if isinstance(why, str):
             tally.ignored[why] += 1
+            if why == "own_topic":
+                taken.own.append((topic.decode(), payload))
             return
         tally.rejected[why.reason] += 1
         taken.rejected.append(rejection(name, why.reason, why.message, why.topic, payload, arrival))

@@ -77,7 +77,9 @@ class CanonicalJson:
         self._decode: Callable[[bytes | msgspec.Raw], Any] = msgspec.json.Decoder(message).decode
         self._decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
-    def take(self, payload: bytes, route: Route, arrival: int, into: Columns) -> list[tuple[int, RefusedError]]:
+    def take(
+        self, payload: bytes, route: Route, arrival: int, into: Columns
+    ) -> list[tuple[int, RefusedError]]:
         """Decode one message.
 
         Args:
@@ -126,7 +128,9 @@ class CanonicalJson:
             if None in values:
                 values = tuple(math.nan if x is None else x for x in values)
             if all(x != x for x in values):  # noqa: PLR0124 - all NaN
-                raise RefusedError("no_values", f"values has none of the channels {', '.join(self._declared)}")
+                raise RefusedError(
+                    "no_values", f"values has none of the channels {', '.join(self._declared)}"
+                )
             names = self._declared
         else:
             found = message.values
@@ -169,7 +173,9 @@ class MappedJson:
         self._values = _values_getter(mapping)
         self._convert_time = msgspec.convert
 
-    def take(self, payload: bytes, route: Route, arrival: int, into: Columns) -> list[tuple[int, RefusedError]]:
+    def take(
+        self, payload: bytes, route: Route, arrival: int, into: Columns
+    ) -> list[tuple[int, RefusedError]]:
         """Decode one message; see `CanonicalJson.take`."""
         try:
             content = msgspec.json.decode(payload)
@@ -297,7 +303,9 @@ def _broken(text: str, payload: bytes) -> RefusedError:
     except UnicodeDecodeError as error:
         return RefusedError("encoding", f"the payload is not UTF-8 from byte {error.start} on")
     if _WORDS.search(payload):
-        return RefusedError("not_finite", "NaN and Infinity are no JSON numbers; leave the channel out instead")
+        return RefusedError(
+            "not_finite", "NaN and Infinity are no JSON numbers; leave the channel out instead"
+        )
     return RefusedError("malformed", f"the payload is no JSON: {text.removeprefix('JSON is malformed: ')}")
 
 

@@ -27,7 +27,9 @@ class Scalar:
     def __init__(self, settings: IntakeSettings) -> None:
         self._declared = tuple(settings.channels)
 
-    def take(self, payload: bytes, route: Route, arrival: int, into: Columns) -> list[tuple[int, RefusedError]]:
+    def take(
+        self, payload: bytes, route: Route, arrival: int, into: Columns
+    ) -> list[tuple[int, RefusedError]]:
         """Decode one message; see `stream_detector.formats.json.CanonicalJson.take`."""
         if not _NUMBER.fullmatch(payload):
             raise _explain(payload)
@@ -36,7 +38,9 @@ class Scalar:
             raise RefusedError("not_finite", "the number is too large to be finite")
         channel = route.captures.get("channel", DEFAULT_CHANNEL)
         if self._declared and channel not in self._declared:
-            raise RefusedError("no_values", f"channel {channel[:_SHOWN]!r} is not one of {', '.join(self._declared)}")
+            raise RefusedError(
+                "no_values", f"channel {channel[:_SHOWN]!r} is not one of {', '.join(self._declared)}"
+            )
         device = route.device if route.device is not None else into.device(route, None)
         into.add(device, route, into.shape((channel,)), (value,), arrival, arrival, None, 0)
         return []

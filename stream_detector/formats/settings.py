@@ -32,10 +32,14 @@ class ChannelSettings(BaseModel):
 
     unit: str = Field("", max_length=32, description="Shown in sentences and on the page.")
     min: float | None = Field(
-        None, allow_inf_nan=False, description="Smallest allowed value; below it a `range` alert is raised at once."
+        None,
+        allow_inf_nan=False,
+        description="Smallest allowed value; below it a `range` alert is raised at once.",
     )
     max: float | None = Field(
-        None, allow_inf_nan=False, description="Largest allowed value; above it a `range` alert is raised at once."
+        None,
+        allow_inf_nan=False,
+        description="Largest allowed value; above it a `range` alert is raised at once.",
     )
 
     @model_validator(mode="after")
@@ -50,8 +54,12 @@ class MapSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    device: str | None = Field(None, description="Path of the device's name; where absent the topic names it.")
-    time: str | None = Field(None, description="Path of the event time; where absent the arrival time counts.")
+    device: str | None = Field(
+        None, description="Path of the device's name; where absent the topic names it."
+    )
+    time: str | None = Field(
+        None, description="Path of the event time; where absent the arrival time counts."
+    )
     seq: str | None = Field(None, description="Path of the device's own number of the reading.")
     values: str | dict[Annotated[str, AfterValidator(_name)], str] = Field(
         description="Path of an object whose numbers are the channels (`.` is the whole payload),"
@@ -68,21 +76,26 @@ class IntakeSettings(BaseModel):
         description="Topics of the stream: `{name}` captures one level, `{device}` names the device."
     )
     device: str = Field(
-        "{device}", description="How a device is named: a template over the captures and the payload's device."
+        "{device}",
+        description="How a device is named: a template over the captures and the payload's device.",
     )
     format: Literal["json", "scalar"] = Field(
-        "json", description="`json`: the canonical object, lists of it, or what `map` says. `scalar`: one number."
+        "json",
+        description="`json`: the canonical object, lists of it, or what `map` says. `scalar`: one number.",
     )
     map: MapSettings | None = Field(None, description="Paths for JSON of another shape.")
     coerce: bool = Field(
-        False, description="Take true/false as 1/0 and numbers in strings as numbers instead of refusing them."
+        False,
+        description="Take true/false as 1/0 and numbers in strings as numbers instead of refusing them.",
     )
     channels: dict[Annotated[str, AfterValidator(_name)], ChannelSettings] = Field(
         default_factory=dict,
         max_length=MAX_CHANNELS,
         description="Declared channels; others are not looked at. Without it each device's channels are learned.",
     )
-    max_channels: int = Field(MAX_CHANNELS, ge=1, le=MAX_CHANNELS, description="Learned channels a device may have.")
+    max_channels: int = Field(
+        MAX_CHANNELS, ge=1, le=MAX_CHANNELS, description="Learned channels a device may have."
+    )
     retained: Literal["ignore", "use"] = Field(
         "ignore", description="Retained messages are old: `ignore` counts them, `use` takes them as readings."
     )
@@ -98,7 +111,9 @@ class IntakeSettings(BaseModel):
                 raise ValueError(f"device uses {{{name}}}, which topic {self.topic!r} does not capture")
         if self.format == "scalar":
             if "device" in wanted and "device" not in captures:
-                raise ValueError("format scalar needs {device} in topic, or a device template over its captures")
+                raise ValueError(
+                    "format scalar needs {device} in topic, or a device template over its captures"
+                )
             if self.map is not None or self.coerce:
                 raise ValueError("map and coerce are for format json")
         return self

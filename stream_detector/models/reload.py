@@ -126,7 +126,8 @@ class ModelWatcher:
             try:
                 found = bundle.versions(self._models_dir, name)
             except BundleError as error:
-                self._suspect(name, "", str(error), error)
+                if self._refused.get((name, "")) != str(error):
+                    self._suspect(name, "", str(error), error)
             else:
                 self._look_at(name, found)
 
@@ -156,8 +157,6 @@ class ModelWatcher:
 
     def _suspect(self, name: str, version: str, content: str, error: BundleError) -> bool:
         """Refuse a content that fails for the second time; return whether it is refused."""
-        if self._refused.get((name, version)) == content:
-            return True
         if self._suspected.get((name, version)) != content:
             self._suspected[name, version] = content
             return False

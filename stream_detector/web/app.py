@@ -100,5 +100,3 @@ class WebServer:
         if self._thread.is_alive():
             self._thread.join(timeout=1.0)
         self._socket.close()
-
-

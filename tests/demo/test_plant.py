@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import defaultdict
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import pytest
 from stream_detector.demo.fleet import Fault, Fleet
 from stream_detector.demo.plant import Connection, Plant
 from stream_detector.errors import BrokerError
-from tests.brokers import Peer, Proxy, free_port
+from tests.brokers import PATIENCE_S, Peer, Proxy, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessage
 
     from stream_detector.mqtt.broker import EmbeddedBroker
-    from tests.brokers import Mosquitto
-
-PATIENCE_S = 15.0
+    from tests.brokers import Certificates, Mosquitto
 
 
 @contextmanager
@@ -138,3 +137,19 @@ def test_credentials(start_mosquitto: Callable[..., Mosquitto], protocol: Any) -
     assert run("right") == 4
     with pytest.raises(BrokerError, match=r"refused the simulated plant: .*; check its user name"):
         run("wrong")
+
+
+@pytest.mark.mosquitto
+# paho leaves the socket of a failed handshake to the garbage collector
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
+)
+def test_tls(start_mosquitto: Callable[..., Mosquitto], certificates: Certificates) -> None:
+    """With its CA a broker is trusted; with another it is one sentence, and nothing is published."""
+    port = start_mosquitto(listener=certificates.listener()).port
+    fleet = Fleet(seed=1, devices=2)
+    trusting = Plant(fleet, Connection(port=port, ca_file=certificates.ca))
+    assert trusting.run(threading.Event(), duration_s=0.1) == 4
+    with pytest.raises(BrokerError, match="CERTIFICATE_VERIFY_FAILED"):
+        Plant(fleet, Connection(port=port, ca_file=certificates.other_ca)).run(threading.Event())
+    gc.collect()  # so that the warning comes here, not in a later test

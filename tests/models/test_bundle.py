@@ -308,7 +308,8 @@ def test_arrays_that_do_not_fit_each_other_are_refused(
     folder = bundle.save(trained(detector), tmp_path)
     model = estimator(folder, detector)
     owner, _, name = path.rpartition(".")
-    setattr(getattr(model, owner) if owner else model, name, np.ones(shape, dtype=np.int32))
+    dtype = np.int32 if name == "_n_support" else np.float64
+    setattr(getattr(model, owner) if owner else model, name, np.ones(shape, dtype=dtype))
     replace_model(folder, skops.io.dumps(model))
     with pytest.raises(BundleError) as caught:
         bundle.load(folder)

@@ -143,6 +143,13 @@ def test_a_start_without_a_sound_version_is_refused(save: Callable[..., Path], t
     assert caught.value.reason == "hash"
 
 
+def test_a_name_that_is_none_is_reported_once(tmp_path: Path) -> None:
+    """It cannot become one, and does not stop the other names."""
+    (report,) = looks(ModelWatcher(tmp_path, {"plant": "../pumps"}), 4)
+    assert isinstance(report, Refused)
+    assert (report.name, report.version, report.reason) == ("../pumps", "", "missing")
+
+
 def test_the_thread_finds_what_comes_later(save: Callable[..., Path], tmp_path: Path) -> None:
     """Also where the folder of all models does not exist when it starts."""
     watcher = ModelWatcher(tmp_path / "later", WANTED, interval_s=0.01)

@@ -166,6 +166,6 @@ def answer_subscribe(sock: socket.socket, code: int) -> None:
 
 
 def wait_for_the_end(sock: socket.socket) -> None:
-    """Stay until the client hangs up."""
-    while sock.recv(4096):
+    """Stay until the client says goodbye or hangs up."""
+    while (data := sock.recv(4096)) and not data.endswith(b"\xe0\0"):
         pass

@@ -1,0 +1,23 @@
+"""`stream-detector run`: the service."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+from stream_detector.cli import common
+
+
+def command(config: Path = common.CONFIG) -> None:
+    """Run the service until SIGTERM or Ctrl-C."""
+    from stream_detector.service import Service  # noqa: PLC0415 - what --help does not need
+    from stream_detector.settings import load  # noqa: PLC0415
+
+    settings = load(config)
+    common.log_to_stderr(settings.log_level)
+    service = Service(settings)
+    service.stop_on_signals()
+    # What stands now stays for ever: the collector need not look at it again.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    service.run()

@@ -1,0 +1,376 @@
+"""The service: builds everything from Settings, owns the hot loop and the life of the other threads.
+
+One thread does all the work: it reads the socket, decodes, scores, publishes and acknowledges, a
+batch at a time; a batch is what one read brought. Beside it stand the web thread, the thread that
+looks for new models, and a watchdog that ends the process should the hot thread ever hang.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from stream_detector import __version__
+from stream_detector.core.events import ModelRefused
+from stream_detector.core.records import Gap, Tick
+from stream_detector.errors import BundleError, ConfigurationError
+from stream_detector.formats.intake import Oversized
+from stream_detector.models.reload import Loaded, ModelWatcher
+from stream_detector.mqtt.broker import EmbeddedBroker
+from stream_detector.mqtt.link import Link
+from stream_detector.mqtt.publisher import Publisher
+from stream_detector.processing import Processing, checked, wanted_bundles
+from stream_detector.telemetry import Telemetry
+from stream_detector.web.app import WebServer, build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from stream_detector.formats.intake import Taken
+    from stream_detector.mqtt.frames import Received
+    from stream_detector.mqtt.settings import BrokerSettings
+    from stream_detector.publications import Publication
+    from stream_detector.settings import Settings
+
+POLL_S = 0.2
+TICK = 1_000_000
+STUCK_S = 60.0
+"""The watchdog ends a process whose hot thread has not moved for so long."""
+COMPLAIN_S = 60.0
+SMALL_BATCH = 32
+NAP_S = 0.001
+"""After a small batch the socket is left to fill for a moment: fewer, larger batches."""
+STOP_S = 1.5
+
+
+class Clock:
+    """The service clock: wall time at start plus monotonic time, so it never runs backwards.
+
+    Example:
+        >>> clock = Clock()
+        >>> clock() <= clock()
+        True
+    """
+
+    def __init__(self) -> None:
+        self._wall = time.time_ns() // 1000
+        self._monotonic = time.monotonic_ns() // 1000
+
+    def __call__(self) -> int:
+        """Return µs since 1970 UTC."""
+        return self._wall + time.monotonic_ns() // 1000 - self._monotonic
+
+
+class Service:
+    """One running stream_detector.
+
+    Args:
+        settings: The configuration.
+        on_event: For the demo: called with what is published, in the hot thread.
+
+    Raises:
+        ConfigurationError: A port is taken, a folder cannot be used, a model does not fit.
+        BundleError: A configured model is broken or not there.
+    """
+
+    def __init__(self, settings: Settings, on_event: Callable[[Publication], None] | None = None) -> None:
+        self.settings = settings
+        self.clock = Clock()
+        self.telemetry = Telemetry(settings.streams, CollectorRegistry())
+        self.processing = Processing(settings, self.telemetry, self.clock)
+        self._on_event = on_event
+        self._stopping = threading.Event()
+        self._beat = time.monotonic()
+        self._fatal: Exception | None = None
+        instance = _instance(settings)
+        self.client_id = settings.broker.client_id or f"stream-detector-{instance}"
+        self._watcher = ModelWatcher(settings.models_dir, wanted_bundles(settings))
+        self._load_models()
+        self._web = WebServer(
+            build(self.telemetry.registry, self._alive, self._not_ready),
+            settings.http.host,
+            settings.http.port,
+        )
+        self.url = self._web.url
+        self.broker: EmbeddedBroker | None = None
+        broker = settings.broker
+        if broker.address.scheme == "embedded":
+            self.broker = EmbeddedBroker(broker.address.host, broker.address.port)
+            self.broker.start()
+            broker = broker.model_copy(update={"url": self.broker.url(broker.protocol)})
+        self._link = self._dial(broker)
+        self._publisher = Publisher(self._link)
+        self._held: list[Received] = []
+        self._epoch = 0
+        self._announced = 0
+        self._deaf_since: int | None = self.clock()
+        self._ticked = 0
+        self._complained = time.monotonic() - COMPLAIN_S + 1.0  # a broker answers within a second
+        self._foreign: str | None = None
+        self.processing.start(self.clock())
+
+    @property
+    def ready(self) -> bool:
+        """Whether the service does its job now."""
+        return not self._not_ready()
+
+    def run(self) -> None:
+        """Work until `stop` is called, or a signal that `stop_on_signals` waits for.
+
+        Raises:
+            ConfigurationError: Another service lives under the same base topic.
+        """
+        self._web.start()
+        self._watcher.start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self.telemetry.say("metrics and health on %s", self.url)
+        try:
+            while not self._stopping.is_set():
+                self._turn()
+            self._goodbye()
+        finally:
+            self._watcher.stop()
+            self._web.stop()
+            if self.broker is not None:
+                self.broker.stop()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def stop(self) -> None:
+        """End `run` in order; may be called from any thread and from a signal handler."""
+        self._stopping.set()
+        self._link.wake()
+
+    def stop_on_signals(self) -> None:
+        """End in order on SIGTERM and SIGINT."""
+
+        def handle(_number: int, _frame: FrameType | None) -> None:
+            self.stop()
+
+        signal.signal(signal.SIGTERM, handle)
+        signal.signal(signal.SIGINT, handle)
+
+    # -- the hot loop ---------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self._beat = time.monotonic()
+        received = self._link.poll(POLL_S)
+        if received is not None:
+            self._held.append(received)
+        while self._held and not self._publisher.full:
+            self._batch(self._held.pop(0))
+        self._reload()
+        self._follow_connection()
+        self._tick()
+        self._publisher.pump()
+        if received is not None and len(received) < SMALL_BATCH:
+            time.sleep(NAP_S)
+
+    def _batch(self, received: Received) -> None:
+        """Score what one read brought, publish what it gave, then acknowledge it."""
+        oversized = {place: Oversized(cut.size, cut.sha256) for place, cut in received.truncated.items()}
+        publications, taken = self.processing.messages(
+            received.topics, received.payloads, received.flags, received.arrival, oversized
+        )
+        self._publish(publications)
+        self._link.acknowledge(received)
+        if taken.own:
+            self._look_for_others(taken)
+
+    def _publish(self, publications: list[Publication]) -> None:
+        for publication in publications:
+            self._publisher.put(
+                publication.topic, publication.payload, qos=publication.qos, retain=publication.retain
+            )
+            if self._on_event is not None:
+                self._on_event(publication)
+
+    def _reload(self) -> None:
+        for report in self._watcher.take():
+            now = self.clock()
+            if isinstance(report, Loaded):
+                self._publish(self.processing.use(now, report.stream, report.model))
+                self._publish([self._info()])
+            else:
+                self._publish(
+                    self.processing.refuse(
+                        ModelRefused(
+                            now, report.stream, report.name, report.version, report.reason, report.message
+                        )
+                    )
+                )
+
+    def _tick(self) -> None:
+        """Let time pass: only while we would have heard, once a second."""
+        now = self.clock()
+        if self._link.drained and not self._held and self._deaf_since is None and now - self._ticked >= TICK:
+            self._ticked = now
+            self._publish(self.processing.record(Tick(now)))
+
+    def _follow_connection(self) -> None:
+        """Note when we cannot hear, and announce ourselves on every new connection."""
+        link = self._link
+        now = self.clock()
+        if not link.ready:
+            if self._deaf_since is None:
+                self._deaf_since = now
+            if time.monotonic() - self._complained >= COMPLAIN_S and link.problem:
+                self._complained = time.monotonic()
+                self.telemetry.complain("connection", "not connected: %s", link.problem)
+        elif link.drained and self._deaf_since is not None:
+            self.processing.record(Gap(self._deaf_since, now))
+            self._deaf_since = None
+        # Announced once the retained messages are in: another live service must be seen first.
+        if link.drained and self._announced != link.epoch:
+            self._announced = link.epoch
+            self._complained = -COMPLAIN_S
+            self._publish([self.processing.publications.status("online"), self._info()])
+            self.telemetry.say(
+                "connected to %s with MQTT %s, subscribed to %s",
+                self._where(),
+                link.protocol,
+                ", ".join(self.processing.intake.filters),
+            )
+            if link.protocol_note:
+                self.telemetry.say("%s", link.protocol_note)
+        self.telemetry.connection(
+            ready=link.ready,
+            reconnects=link.reconnects,
+            results=self._publisher.results,
+            waiting=len(self._publisher),
+            oldest_at=self._publisher.oldest_at,
+        )
+
+    def _goodbye(self) -> None:
+        """Publish what is left and leave in order."""
+        deadline = time.monotonic() + STOP_S
+        if self._link.connected:
+            self._publish([self.processing.publications.status("stopped")])
+            while len(self._publisher) and self._link.connected and time.monotonic() < deadline:
+                self._publisher.pump()
+                self._link.poll(0.01)
+        self._link.close(max(0.1, deadline - time.monotonic()))
+        self.telemetry.say("stopped")
+
+    # -- its place among others -----------------------------------------------------------------
+
+    def _info(self) -> Publication:
+        streams = {
+            name: {
+                "topic": stream.topic,
+                "format": stream.format,
+                "channels": {channel: said.unit for channel, said in stream.channels.items()},
+                "window": stream.window,
+                "model": self.processing.model_of(name),
+            }
+            for name, stream in self.settings.streams.items()
+        }
+        return self.processing.publications.info(
+            {"instance": self.client_id, "version": __version__, "streams": streams}
+        )
+
+    def _look_for_others(self, taken: Taken) -> None:
+        """Refuse to live beside another service under the same base topic."""
+        base = self.settings.topics.base
+        for topic, payload in taken.own:
+            if topic == f"{base}/info":
+                try:
+                    instance = msgspec.json.decode(payload)["instance"]
+                except (msgspec.DecodeError, KeyError, TypeError):
+                    continue
+                self._foreign = instance if instance != self.client_id else None
+            if topic == f"{base}/status" and payload == b"online" and self._foreign and not self._announced:
+                self._fatal = ConfigurationError(
+                    f"another stream_detector ({self._foreign}) is online under topics.base: {base};"
+                    " give this one another topics.base, or stop the other",
+                    key="topics.base",
+                )
+                self._stopping.set()
+
+    def _dial(self, broker: BrokerSettings) -> Link:
+        base = self.settings.topics.base
+        own = [(f"{base}/info", 1), (f"{base}/status", 1)]  # in this order: who, then whether it lives
+        qos = [stream.qos for stream in self.settings.streams.values()]
+        return Link(
+            broker,
+            client_id=self.client_id,
+            subscriptions=[*own, *zip(self.processing.intake.filters, qos, strict=True)],
+            will=(self.processing.publications.status_topic, b"offline"),
+            clock=self.clock,
+        )
+
+    def _where(self) -> str:
+        if self.broker is not None:
+            return (
+                f"the embedded broker on {self.broker.host} port {self.broker.port} (MQTT 3.1.1) and"
+                f" {self.broker.port_v5} (MQTT 5)"
+            )
+        return str(self.settings.broker.address)
+
+    def _load_models(self) -> None:
+        now = self.clock()
+        for stream, name in wanted_bundles(self.settings).items():
+            try:
+                model = self._watcher.load_now(name)
+            except BundleError as error:
+                raise ConfigurationError(
+                    f"streams.{stream}.model: {error}", key=f"streams.{stream}.model"
+                ) from None
+            self.processing.use(now, stream, checked(stream, self.settings.streams[stream], model))
+            for warning in model.warnings:
+                self.telemetry.say("%s", warning)
+
+    # -- health ---------------------------------------------------------------------------------
+
+    def _alive(self) -> str | None:
+        quiet = time.monotonic() - self._beat
+        return f"the hot thread has not moved for {quiet:.0f} s" if quiet > STUCK_S / 2 else None
+
+    def _not_ready(self) -> list[str]:
+        reasons = []
+        if not self._link.ready:
+            reasons.append(self._link.problem or "not connected to the broker yet")
+        if self._publisher.full:
+            reasons.append("the broker does not confirm what is published; input waits")
+        stuck = self._alive()
+        return [*reasons, stuck] if stuck else reasons
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(1.0):
+            if time.monotonic() - self._beat > STUCK_S:
+                self.telemetry.complain(
+                    "watchdog", "the hot thread hangs; ending, so that it is started anew"
+                )
+                os._exit(1)
+
+
+def _instance(settings: Settings) -> str:
+    """Return 8 hex digits that stay the same over restarts, kept in state_dir.
+
+    Raises:
+        ConfigurationError: The folder cannot be used.
+    """
+    path = settings.state_dir / "instance"
+    try:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            text = path.read_text(encoding="ascii").strip()
+            if len(text) == 8 and set(text) <= set("0123456789abcdef"):  # noqa: PLR2004 - 8 hex digits
+                return text
+        text = secrets.token_hex(4)
+        path.write_text(text + "\n", encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"state_dir: {settings.state_dir} cannot be used ({getattr(error, 'strerror', None) or error});"
+            " name a folder that this user may write to",
+            key="state_dir",
+        ) from None
+    return text
