@@ -102,10 +102,10 @@ class Stream:
         accepted = np.flatnonzero(verdict == ACCEPTED)
 
         batch = JudgedBatch.blank(readings, slots, identity, admission)
-        for places in self._runs(batch, accepted):
-            for layout, part, values in self._by_layout(readings, slots, places):
-                rows = devices.table["row"][slots[part]]
-                batch.fill(part, layout.process(rows, values, readings.ts[part]))
+        self._settle(batch, accepted)
+        for layout, part, values in self._by_layout(readings, slots, accepted):
+            rows = devices.table["row"][slots[part]]
+            batch.fill(part, layout.process(rows, values, readings.ts[part]))
         self._alerting.readings(batch, accepted, outcome)
 
         outcome.scored = accepted[~np.isnan(batch.score[accepted])]
@@ -127,37 +127,34 @@ class Stream:
             self._alerting.tick(at, deaf, scores, outcome)
         return outcome
 
-    def _runs(self, batch: JudgedBatch, accepted: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Cut a batch so that within a run no device changes its layout once it was read."""
-        readings, slots = batch.readings, batch.slots
-        layout_of_slot = self.devices.table["layout"]
-        columns = readings.columns
-        known = layout_of_slot[slots[accepted]]
-        # The pairs of a layout and a column set that meet here: a handful, however many there are.
-        pairs = set((known.astype(np.int64) * len(columns) + readings.shapes[accepted]).tolist())
-        if (known >= 0).all() and all(
-            self._fits(self.layouts[pair // len(columns)], columns[pair % len(columns)]) for pair in pairs
-        ):
-            yield accepted
-            return
-        run: list[int] = []
-        read: set[int] = set()
-        for i in accepted.tolist():
-            slot = int(slots[i])
-            place = int(layout_of_slot[slot])
-            names = columns[readings.shapes[i]]
-            if place < 0 or not self._fits(self.layouts[place], names):
-                if slot in read:
-                    yield np.array(run, dtype=np.int64)
-                    run, read = [], set()
-                self._move(slot, names, i, batch)
-            run.append(i)
-            read.add(slot)
-        yield np.array(run, dtype=np.int64)
+    def _settle(self, batch: JudgedBatch, accepted: NDArray[np.int64]) -> None:
+        """Move devices that report something new to layouts that have all their channels.
 
-    def _fits(self, layout: Layout, names: tuple[str, ...]) -> bool:
+        All move before any reading is taken in: to the readings before, a channel that a device
+        does not have yet is one that they do not report.
+        """
+        columns = batch.readings.columns
+        layout_of_slot = self.devices.table["layout"]
+        layout_of = layout_of_slot[batch.slots[accepted]].astype(np.int64)
+        # The pairs of a layout and a column set that meet here: a handful, whatever the batch.
+        pair = layout_of * len(columns) + batch.readings.shapes[accepted]
+        misfits = [
+            each
+            for each in set(pair.tolist())
+            if not self._fits(each // len(columns), columns[each % len(columns)])
+        ]
+        if not misfits:
+            return
+        for i in accepted[np.isin(pair, misfits)].tolist():
+            slot, names = int(batch.slots[i]), columns[batch.readings.shapes[i]]
+            if not self._fits(int(layout_of_slot[slot]), names):
+                self._move(slot, names, i, batch)
+
+    def _fits(self, place: int, names: tuple[str, ...]) -> bool:
+        if place < 0:
+            return False
         # Declared channels are all there is; what else a device reports is not looked at.
-        return bool(self.spec.channels) or all(name in layout.place for name in names)
+        return bool(self.spec.channels) or all(name in self.layouts[place].place for name in names)
 
     def _move(self, slot: int, names: tuple[str, ...], i: int, batch: JudgedBatch) -> None:
         """Give a device a row in the layout that has all its channels, those of reading i too."""

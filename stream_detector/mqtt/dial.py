@@ -5,9 +5,8 @@ Everything that can go wrong here becomes one sentence that names the setting to
 
 from __future__ import annotations
 
-import socket
 import ssl
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -68,10 +67,6 @@ def dial(client: Client, settings: BrokerSettings, *, mqtt5: bool) -> None:
             )
         else:
             client.connect(address.host, address.port, settings.keepalive_s)
-        # Acknowledgements and alerts are small writes; none of them waits for the one before.
-        sock = client.socket()
-        if sock is not None and not address.websockets:
-            cast("socket.socket", sock).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except (OSError, ValueError, IndexError) as error:  # the last two: a websocket answer that is none
         client.drop()
         raise BrokerError(explain(error, settings)) from error

@@ -130,7 +130,7 @@ def test_a_refused_message_is_kept(start_mosquitto: Callable[..., Mosquitto]) ->
         assert len(publisher) == 1
 
 
-def test_a_refused_message_is_not_overtaken(start_mosquitto: Callable[..., Mosquitto]) -> None:
+def test_a_refused_message_is_not_overtaken() -> None:
     """Once the broker allows it, what was refused arrives before what was put later on its topic."""
     codes = iter([0x97, 0, 0, 0])
     payloads: list[bytes] = []
@@ -141,7 +141,7 @@ def test_a_refused_message_is_not_overtaken(start_mosquitto: Callable[..., Mosqu
         for code in codes:
             packet = read_packet(sock)
             payloads.append(packet[-1:])
-            sock.sendall(b"\x40\x03" + packet[9:11] + bytes([code]))
+            sock.sendall(b"\x40\x03" + packet[8:10] + bytes([code]))
         wait_for_the_end(sock)
 
     with ScriptedBroker(be_full_at_first) as broker, Driver(broker.url).until_ready() as driver:

@@ -42,7 +42,7 @@ def test_messages_pass_through_tls(
 
 
 def test_another_ca_is_refused(start_mosquitto: Callable[..., Mosquitto], certificates: Certificates) -> None:
-    """A certificate that our CA did not sign, or that the system does not know, ends the attempt in words."""
+    """A certificate that neither our CA nor the system's vouches for ends the attempt in words."""
     broker = start_mosquitto(listener=certificates.listener())
     for trusted in ({"ca_file": certificates.other_ca}, {}):
         with Driver(tls_url(broker), **trusted) as driver:
@@ -65,7 +65,7 @@ def test_another_name_is_refused(
 def test_a_client_certificate_is_asked_for(
     start_mosquitto: Callable[..., Mosquitto], certificates: Certificates, protocol: str
 ) -> None:
-    """A broker that wants our certificate lets us in with it, and without it the problem names `cert_file`."""
+    """A broker that wants our certificate lets us in with it; without it the problem names `cert_file`."""
     broker = start_mosquitto(listener=certificates.listener(ask_for_client=True))
     with Driver(tls_url(broker), ca_file=certificates.ca, protocol=protocol) as driver:
         driver.until_problem("broker.cert_file")
