@@ -10,9 +10,12 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from stream_detector.core.events import AlertChanged, ModelRefused, Rejected
 from stream_detector.core.pipeline import Pipeline
-from stream_detector.core.records import ModelSet, Readings, Started
+from stream_detector.core.records import NO_SEQ, ModelSet, Readings, Started
+from stream_detector.core.stream import StreamSpec
 from stream_detector.detectors.baseline import Light
 from stream_detector.errors import ConfigurationError
 from stream_detector.formats.intake import Intake, Taken, Tally, rejection
@@ -43,12 +46,20 @@ class Processing:
         settings: The configuration.
         telemetry: Gets every event and count.
         clock: Service clock, µs; only for what is said about time spent.
+        readers: Further readers of the events, such as the demo's screen.
     """
 
-    def __init__(self, settings: Settings, telemetry: Telemetry, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        telemetry: Telemetry,
+        clock: Callable[[], int],
+        readers: Sequence[Callable[[Event], None]] = (),
+    ) -> None:
         self.settings = settings
         self._telemetry = telemetry
         self._clock = clock
+        self._readers = (telemetry.event, *readers)
         self._loaded: dict[tuple[str, str, str], Detector] = {}
         self.pipeline = Pipeline(
             [stream.spec(name) for name, stream in settings.streams.items()],
@@ -148,7 +159,8 @@ class Processing:
     def _published(self, events: Sequence[Event]) -> list[Publication]:
         publications = []
         for event in events:
-            self._telemetry.event(event)
+            for read in self._readers:
+                read(event)
             if isinstance(event, Rejected) and not self._may_send_deadletter():
                 self._telemetry.deadletter_suppressed()
                 continue
@@ -201,6 +213,25 @@ class Processing:
             return False
         self._deadletters -= 1.0
         return True
+
+
+def warm_up() -> None:
+    """Load the compiled kernels (compile them, the first time ever) before anything waits for them."""
+    pipeline = Pipeline([StreamSpec("warm-up")], initial=Light, model=lambda _wanted: Light())
+    for device in ("a", "b"):
+        pipeline.process(
+            Readings(
+                stream="warm-up",
+                devices=[device],
+                columns=(("x",),),
+                shapes=np.zeros(1, dtype=np.int32),
+                values=np.zeros(1),
+                ts=np.ones(1, dtype=np.int64),
+                arrival=np.ones(1, dtype=np.int64),
+                seq=np.full(1, NO_SEQ, dtype=np.int64),
+                index=np.zeros(1, dtype=np.int32),
+            )
+        )
 
 
 def misfit(name: str, stream: StreamSettings, model: FittedModel) -> str | None:

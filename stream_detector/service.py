@@ -26,14 +26,15 @@ from stream_detector.models.reload import Loaded, ModelWatcher
 from stream_detector.mqtt.broker import EmbeddedBroker
 from stream_detector.mqtt.link import Link
 from stream_detector.mqtt.publisher import Publisher
-from stream_detector.processing import Processing, checked, wanted_bundles
+from stream_detector.processing import Processing, checked, wanted_bundles, warm_up
 from stream_detector.telemetry import Telemetry
 from stream_detector.web.app import WebServer, build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
+    from stream_detector.core.events import Event
     from stream_detector.formats.intake import Taken
     from stream_detector.mqtt.frames import Received
     from stream_detector.mqtt.settings import BrokerSettings
@@ -74,19 +75,19 @@ class Service:
 
     Args:
         settings: The configuration.
-        on_event: For the demo: called with what is published, in the hot thread.
+        readers: Further readers of the events; called in the hot thread.
 
     Raises:
         ConfigurationError: A port is taken, a folder cannot be used, a model does not fit.
         BundleError: A configured model is broken or not there.
     """
 
-    def __init__(self, settings: Settings, on_event: Callable[[Publication], None] | None = None) -> None:
+    def __init__(self, settings: Settings, readers: Sequence[Callable[[Event], None]] = ()) -> None:
+        warm_up()
         self.settings = settings
         self.clock = Clock()
         self.telemetry = Telemetry(settings.streams, CollectorRegistry())
-        self.processing = Processing(settings, self.telemetry, self.clock)
-        self._on_event = on_event
+        self.processing = Processing(settings, self.telemetry, self.clock, readers)
         self._stopping = threading.Event()
         self._beat = time.monotonic()
         self._fatal: Exception | None = None
@@ -190,8 +191,6 @@ class Service:
             self._publisher.put(
                 publication.topic, publication.payload, qos=publication.qos, retain=publication.retain
             )
-            if self._on_event is not None:
-                self._on_event(publication)
 
     def _reload(self) -> None:
         for report in self._watcher.take():

@@ -140,6 +140,7 @@ class Telemetry:
         self._complaints: dict[str, float] = {}
         self._published: dict[str, int] = {}
         self._reconnects = 0
+        self._readings = 0
         self._start_at_zero(names)
 
     def _start_at_zero(self, streams: list[str]) -> None:
@@ -249,6 +250,7 @@ class Telemetry:
         """Count what the core did with a batch of readings."""
         model = self._models.get(stream, ("", ""))[0]
         taken = counts.scored + counts.warming_up
+        self._readings += taken
         for name, count in (
             ("readings_accepted", taken),
             ("readings_warming_up", counts.warming_up),
@@ -263,6 +265,10 @@ class Telemetry:
             self._observe_all("score", stream, scores)
         self._histograms["batch_readings"].labels(stream).observe(taken + counts.late + counts.duplicate)
         self._histograms["scoring_duration_seconds"].labels(stream, model).observe(seconds)
+
+    def readings(self) -> int:
+        """Return how many readings were taken so far, over all streams."""
+        return self._readings
 
     def handed_over(self, alert: AlertChanged, now: int) -> None:
         """Note that an alert went to the broker."""

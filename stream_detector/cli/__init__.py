@@ -11,7 +11,7 @@ import sys
 import typer
 
 from stream_detector import __version__
-from stream_detector.cli import run
+from stream_detector.cli import demo, run
 from stream_detector.errors import StreamDetectorError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("run")(run.command)
+app.command("demo")(demo.command)
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

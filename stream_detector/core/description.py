@@ -107,7 +107,7 @@ def _point(part: Part, j: int) -> _Parts:
             expected[name] = Expected(float(mean), float(mean - reach), float(mean + reach))
     names = layout.channels if layout.detector.channels is None else layout.detector.channels
     contributions = shares(names, verdicts.shares(j))
-    reason = ""
+    reason = "the reading is unlike those before"
     if contributions:
         top = contributions[0]
         place = layout.place[top.channel]

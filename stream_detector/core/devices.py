@@ -162,7 +162,10 @@ class Devices:
 
 
 def identities(
-    readings: Readings, channel_hash: NDArray[np.uint64], starts: NDArray[np.int64]
+    readings: Readings,
+    offsets: NDArray[np.int64],
+    channel_hash: NDArray[np.uint64],
+    starts: NDArray[np.int64],
 ) -> NDArray[np.uint64]:
     """Return 64 bits that tell a device's readings apart, (n,).
 
@@ -171,6 +174,7 @@ def identities(
 
     Args:
         readings: The batch.
+        offsets: Its `Readings.offsets`.
         channel_hash: Hash of each channel name, for the column sets of the batch one after another.
         starts: Where each column set begins in `channel_hash`, (sets,).
     """
@@ -180,7 +184,7 @@ def identities(
         readings.seq,
         readings.index,
         readings.values.view(np.uint64),
-        readings.offsets(),
+        offsets,
         readings.shapes,
         channel_hash,
         starts,

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
+
+SMALL, LARGE = 1e-6, 1e15
+
 
 if TYPE_CHECKING:
     from stream_detector.core.events import Contribution, Expected
 
 
-def number(value: float) -> str:
-    """Return a value with at most four significant digits, never in powers of ten.
+def number(value: float, digits: int = 4) -> str:
+    """Return a value with so many significant digits, or all of a whole number.
+
+    Powers of ten stand only where nobody would count the zeros.
 
     Example:
-        >>> number(3.14159), number(41.50), number(1234567.8), number(0.000123456)
-        ('3.142', '41.5', '1234568', '0.0001235')
+        >>> number(3.14159), number(41.50), number(1234567.8), number(0.000123456), number(1e300)
+        ('3.142', '41.5', '1234568', '0.0001235', '1e+300')
     """
-    if abs(value) >= 1000:  # noqa: PLR2004 - whole numbers have four digits from here on
-        return f"{value:.0f}"
-    text = f"{value:.4g}"
-    if "e" in text:
-        text = f"{value:.10f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
+    if value == 0.0 or not SMALL <= abs(value) < LARGE:
+        return f"{value + 0.0:.{digits}g}"  # + 0.0: there is no minus zero
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def numbers(*values: float) -> tuple[str, ...]:
+    """Return values with as many digits as it takes to tell them apart, four or more.
+
+    Example:
+        >>> numbers(1013.25, 1013.1, 1013.2)
+        ('1013.25', '1013.1', '1013.2')
+    """
+    for digits in range(4, 17):
+        texts = tuple(number(value, digits) for value in values)
+        if len(set(texts)) == len(set(values)):
+            break
+    return texts
 
 
 def duration(us: float) -> str:
@@ -31,36 +50,35 @@ def duration(us: float) -> str:
         ('50 ms', '12.4 s', '10 min', '25 h')
     """
     for unit, size in (("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000)):
-        if us >= 2 * size or (unit == "s" and us >= size):
+        if us >= 2 * size or (unit == "s" and us >= 0.9995 * size):
             return f"{number(round(us / size, 1))} {unit}"
-    return f"{us / 1000:.0f} ms"
-
-
-def quantity(channel: str, value: float, unit: str) -> str:
-    """Return ``vibration 9.7 mm/s``."""
-    return f"{channel} {number(value)}{_unit(unit)}"
+    return f"{number(us / 1000, 3)} ms"
 
 
 def unusual(top: Contribution, value: float, expected: Expected | None, unit: str) -> str:
     """Return why a model finds a reading anomalous, by its first channel."""
     share = f"{top.share:.0%}".replace("%", " %")
-    what = quantity(top.channel, value, unit)
     if expected is None or expected.lower is None or expected.upper is None:
+        what = f"{top.channel} {number(value)}{_unit(unit)}"
         return f"{what} is unlike anything seen before ({share} of the score)"
-    usual = f"its expected {number(expected.lower)}–{number(expected.upper)}"  # noqa: RUF001
+    this, lower, upper = numbers(value, expected.lower, expected.upper)
+    usual = f"its expected {lower}" if lower == upper else f"its expected {lower}–{upper}"  # noqa: RUF001
     if value > expected.upper:
-        return f"{what} is above {usual} ({share} of the score)"
-    if value < expected.lower:
-        return f"{what} is below {usual} ({share} of the score)"
-    return f"{what} is unusual although it lies in {usual} ({share} of the score)"
+        where = "above"
+    elif value < expected.lower:
+        where = "below"
+    else:
+        where = "unusual although it lies in"
+    return f"{top.channel} {this}{_unit(unit)} is {where} {usual} ({share} of the score)"
 
 
 def out_of_range(channel: str, value: float, low: float | None, high: float | None, unit: str) -> str:
     """Return which configured limit a value breaks."""
-    what = quantity(channel, value, unit)
-    if low is not None and value < low:
-        return f"{what} is below its limit {number(low)}{_unit(unit)}"
-    return f"{what} is above its limit {number(high if high is not None else value)}{_unit(unit)}"
+    below = low is not None and value < low
+    limit = low if below else high
+    this, allowed = numbers(value, value if limit is None else limit)
+    side = "below" if below else "above"
+    return f"{channel} {this}{_unit(unit)} is {side} its limit {allowed}{_unit(unit)}"
 
 
 def stuck(channel: str, value: float, repeats: int, longest: int, unit: str) -> str:

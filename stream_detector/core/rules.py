@@ -69,15 +69,17 @@ def beyond(
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """How stuck values are, and what is usual at that moment; all (n, channels).
+    """How stuck values are, and what is usual at that moment; (n, channels) unless said.
 
     Attributes:
         score: Repeats / allowed repeats; 0 while the channel is not judged.
+        worst: The highest score of each reading, (n,).
         longest: Most repeats that were usual.
         changes: How often the channel has changed.
     """
 
     score: NDArray[np.float64]
+    worst: NDArray[np.float64]
     longest: NDArray[np.int64]
     changes: NDArray[np.int64]
 
@@ -85,7 +87,7 @@ class Stuck:
     def none(cls, shape: tuple[int, ...]) -> Stuck:
         """Return what is said of values that nobody judges."""
         nothing = np.zeros(shape, dtype=np.int64)
-        return cls(np.zeros(shape), nothing, nothing)
+        return cls(np.zeros(shape), np.zeros(shape[0]), nothing, nothing)
 
 
 def stuck(state: Arrays, rows: NDArray[np.int32], values: NDArray[np.float64]) -> Stuck:
@@ -101,6 +103,7 @@ def stuck(state: Arrays, rows: NDArray[np.int32], values: NDArray[np.float64]) -
     """
     out = Stuck(
         score=np.zeros(values.shape),
+        worst=np.zeros(len(values)),
         longest=np.empty(values.shape, dtype=np.int64),
         changes=np.empty(values.shape, dtype=np.int64),
     )
@@ -112,12 +115,10 @@ def stuck(state: Arrays, rows: NDArray[np.int32], values: NDArray[np.float64]) -
         state["longest"],
         state["changes"],
         out.score,
+        out.worst,
         out.longest,
         out.changes,
     )
-    over = out.score >= 1.0
-    if over.any():
-        out.score[over] = _told(out.score[over])
     return out
 
 
@@ -163,6 +164,7 @@ def _stuck(
     longest: NDArray[np.int64],
     changes: NDArray[np.int64],
     out_score: NDArray[np.float64],
+    out_worst: NDArray[np.float64],
     out_longest: NDArray[np.int64],
     out_changes: NDArray[np.int64],
 ) -> None:
@@ -183,6 +185,8 @@ def _stuck(
                 repeats[r, c] = 0
                 last[r, c] = x
             if changes[r, c] >= STUCK_CHANGES:
-                out_score[i, c] = repeats[r, c] / allowed
+                # A quotient of whole numbers has no digits that need rounding.
+                out_score[i, c] = min(repeats[r, c] / allowed, MAX_SCORE)
+                out_worst[i] = max(out_worst[i], out_score[i, c])
             out_longest[i, c] = longest[r, c]
             out_changes[i, c] = changes[r, c]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
     from stream_detector.core.detector import Detector
     from stream_detector.core.records import Readings
+
+
+_Hashes: TypeAlias = "tuple[tuple[tuple[str, ...], ...], NDArray[np.uint64], NDArray[np.int64]]"
+"""Column sets, the hashes of their channels one after another, and where each set begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Stream:
         self.layouts: list[Layout] = []
         self._layout_of: dict[tuple[str, ...], int] = {}
         self._hash_of: dict[str, int] = {}
+        self._hashed: _Hashes = ((), np.empty(0, np.uint64), np.empty(0, np.int64))
         self._alerting = Alerting(spec, self.devices)
         self.use(detector)
 
@@ -95,15 +100,14 @@ class Stream:
         outcome = Outcome()
         devices = self.devices
         slots = devices.slots(readings.devices, readings.tags)
-        hashes, starts = self._channel_hashes(readings.columns)
-        identity = identities(readings, hashes, starts)
+        offsets = readings.offsets()
+        identity = identities(readings, offsets, *self._channel_hashes(readings.columns))
         admission = devices.admit(slots, readings, identity, self.spec.lateness, deaf)
-        verdict = admission.verdict
-        accepted = np.flatnonzero(verdict == ACCEPTED)
+        accepted = np.flatnonzero(admission.verdict == ACCEPTED)
 
         batch = JudgedBatch.blank(readings, slots, identity, admission)
         self._settle(batch, accepted)
-        for layout, part, values in self._by_layout(readings, slots, accepted):
+        for layout, part, values in self._by_layout(readings, offsets, slots, accepted):
             rows = devices.table["row"][slots[part]]
             batch.fill(part, layout.process(rows, values, readings.ts[part]))
         self._alerting.readings(batch, accepted, outcome)
@@ -113,8 +117,8 @@ class Stream:
         counts = outcome.counts
         counts.scored = len(outcome.scored)
         counts.warming_up = len(accepted) - counts.scored
-        counts.late = int((verdict == LATE).sum())
-        counts.duplicate = int((verdict == DUPLICATE).sum())
+        counts.late = int(np.count_nonzero(admission.verdict == LATE))
+        counts.duplicate = int(np.count_nonzero(admission.verdict == DUPLICATE))
         counts.missing_seq = admission.missing
         return outcome
 
@@ -192,21 +196,21 @@ class Stream:
         return self._layout_of[channels]
 
     def _by_layout(
-        self, readings: Readings, slots: NDArray[np.int32], places: NDArray[np.int64]
+        self,
+        readings: Readings,
+        offsets: NDArray[np.int64],
+        slots: NDArray[np.int32],
+        places: NDArray[np.int64],
     ) -> Iterator[tuple[Layout, NDArray[np.int64], NDArray[np.float64]]]:
         """Group readings by layout and lay their values out as rows (m, channels)."""
-        offsets = readings.offsets()
-        layout_of = self.devices.table["layout"][slots[places]]
-        for number in np.unique(layout_of):
+        for number, members in _groups(self.devices.table["layout"][slots[places]]):
             layout = self.layouts[number]
-            part = places[layout_of == number]
+            part = places[members]
             values = np.full((len(part), len(layout.channels)), np.nan)
-            shapes = readings.shapes[part]
-            for shape in np.unique(shapes):
+            for shape, here in _groups(readings.shapes[part]):
                 names = readings.columns[shape]
                 known = [k for k, name in enumerate(names) if name in layout.place]
                 columns = np.array([layout.place[names[k]] for k in known], dtype=np.int64)
-                here = np.flatnonzero(shapes == shape)
                 where = offsets[part[here]][:, None] + np.array(known, dtype=np.int64)
                 values[here[:, None], columns] = readings.values[where]
             yield layout, part, values
@@ -214,6 +218,8 @@ class Stream:
     def _channel_hashes(
         self, columns: tuple[tuple[str, ...], ...]
     ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        if columns == self._hashed[0]:  # as in most batches
+            return self._hashed[1:]
         hash_of = self._hash_of
         for names in columns:
             for name in names:
@@ -222,4 +228,15 @@ class Stream:
                     hash_of[name] = int.from_bytes(digest, "little")
         hashes = np.array([hash_of[name] for names in columns for name in names], dtype=np.uint64)
         widths = [len(names) for names in columns]
-        return hashes, np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64)
+        starts = np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64)
+        self._hashed = columns, hashes, starts
+        return hashes, starts
+
+
+def _groups(keys: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield each key with the places where it stands, (k,); most batches have only one."""
+    if keys.size and (keys == keys[0]).all():
+        yield int(keys[0]), np.arange(len(keys))
+        return
+    for key in np.unique(keys).tolist():
+        yield key, np.flatnonzero(keys == key)

@@ -87,6 +87,7 @@ class Light:
         """Score a batch in arrival order and learn it; see `Detector.score`."""
         n, channels = values.shape
         novelty = np.empty((n, channels))
+        raw = np.empty(n)
         anomalous = np.empty(n, dtype=np.bool_)
         confidence = np.empty(n)
         _novelty(
@@ -103,10 +104,10 @@ class Light:
             state["record_at"],
             state["usual"],
             novelty,
+            raw,
             anomalous,
             confidence,
         )
-        raw = np.fmax.reduce(novelty, axis=1, initial=np.nan)
         score = np.minimum(significant(raw / THRESHOLD), MAX_SCORE)
         score[anomalous & (score < 1.0)] = 1.0
         return Verdicts(
@@ -133,6 +134,7 @@ def _novelty(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts i
     record_at: NDArray[np.int32],
     usual: NDArray[np.int32],
     out_novelty: NDArray[np.float64],
+    out_raw: NDArray[np.float64],
     out_anomalous: NDArray[np.bool_],
     out_confidence: NDArray[np.float64],
 ) -> None:
@@ -152,15 +154,13 @@ def _novelty(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts i
             if t == 0:
                 first[s, c] = values[i, c]
             x = np.float64(np.float32(min(max(values[i, c] - first[s, c], -LARGEST), LARGEST)))
-            # The nearest prototype, and the one visited longest ago.
-            nearest, oldest = 0, 0
+            # The nearest prototype.
+            nearest = 0
             distance = np.inf
             for p in range(used[s, c]):
                 gap = abs(x - prototypes[s, c, p])
                 if gap < distance:
                     distance, nearest = gap, p
-                if visited[s, c, p] < visited[s, c, oldest]:
-                    oldest = p
             span = high[s, c] - low[s, c]
             if used[s, c] == 0 or distance == 0.0:
                 d = 0.0
@@ -185,11 +185,12 @@ def _novelty(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts i
                     nearest = used[s, c]
                     used[s, c] += 1
                 else:
-                    nearest = oldest
+                    nearest = int(np.argmin(visited[s, c]))  # the one visited longest ago goes
                 prototypes[s, c, nearest] = x
             visited[s, c, nearest] = t
             low[s, c] = x if t == 0 else min(low[s, c], x)
             high[s, c] = x if t == 0 else max(high[s, c], x)
+        out_raw[i] = highest
         out_anomalous[i] = alarm
         # How many of this device's normal readings scored lower (a conformal rank).
         if np.isnan(highest):

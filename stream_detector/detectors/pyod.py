@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import NDArray
 
     from stream_detector.core.calibration import Calibration
+    from stream_detector.core.table import Arrays, Column
 
     Scorer: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
@@ -82,13 +83,13 @@ class FittedModel:
         """Three anomalous readings of the last five: a frozen model errs on single readings."""
         return (3, 5)
 
-    def columns(self, channels: int) -> Mapping[str, tuple[tuple[int, ...], DTypeLike]]:  # noqa: ARG002
+    def columns(self) -> Mapping[str, Column]:
         """Return no arrays: it has no state."""
         return {}
 
     def score(
         self,
-        state: Mapping[str, NDArray[np.generic]],  # noqa: ARG002 - stateless
+        state: Arrays,  # noqa: ARG002 - stateless
         slots: NDArray[np.int32],  # noqa: ARG002
         values: NDArray[np.float64],  # noqa: ARG002
         rows: NDArray[np.float64],
@@ -207,7 +208,8 @@ def _plant(search: Any) -> None:
     """Build the search tree of a nearest-neighbour estimator from its points.
 
     Always a tree: scikit-learn's brute-force search, its choice for more than 15 columns, multiplies
-    matrices, and the last digits of a product depend on the other rows.
+    matrices, and the last digits of a product depend on the other rows. Between rows that are almost
+    equal these digits are all there is.
     """
     tree = import_library("sklearn.neighbors").BallTree
     if search._fit_method != "ball_tree" or search.effective_metric_ != "euclidean":  # noqa: SLF001

@@ -193,14 +193,12 @@ class Intake:
                         f"the payload has {size} bytes, more than {MAX_PAYLOAD}; send smaller lists",
                     )
                 refused = stream.format.take(payload, route, arrival + place, stream.columns)
+            except RefusedError as error:
+                self._refuse(stream, route, error, payload, arrival, (oversized or {}).get(place), taken)
+                continue
             except Exception as error:  # noqa: BLE001 - no message can stop the next one
-                if not isinstance(error, RefusedError):
-                    error = RefusedError("internal_error", f"this should not happen: {type(error).__name__}")  # noqa: PLW2901
-                tally.rejected[error.reason] += 1
-                whole = oversized.get(place) if oversized else None
-                taken.rejected.append(
-                    rejection(stream.name, error.reason, str(error), route.topic, payload, arrival, whole)
-                )
+                unknown = RefusedError("internal_error", f"this should not happen: {type(error).__name__}")
+                self._refuse(stream, route, unknown, payload, arrival, None, taken)
                 continue
             tally.accepted += 1
             for index, error in refused:
@@ -216,6 +214,21 @@ class Intake:
             if readings is not None:
                 taken.readings.append(readings)
         return taken
+
+    def _refuse(
+        self,
+        stream: _Stream,
+        route: Route,
+        error: RefusedError,
+        payload: bytes,
+        arrival: int,
+        whole: Oversized | None,
+        taken: Taken,
+    ) -> None:
+        taken.tallies[stream.name].rejected[error.reason] += 1
+        taken.rejected.append(
+            rejection(stream.name, error.reason, str(error), route.topic, payload, arrival, whole)
+        )
 
     def _find(self, topic: bytes) -> tuple[_Stream, Route] | Rejected | str:
         """Return stream and route of a topic, or why it has none; remembered."""

@@ -168,6 +168,7 @@ def read(folder: Path) -> Files:
     Raises:
         BundleError: A file is missing, too large or cannot be read.
     """
+    folder = folder.absolute()  # its last two names are checked
     manifest = _read(folder, MANIFEST, MAX_MANIFEST_BYTES)
     model = _read(folder, MODEL, MAX_MODEL_BYTES)
     return Files(
@@ -204,8 +205,8 @@ def verify(files: Files) -> FittedModel:
 def save(trained: TrainedModel, models_dir: Path) -> Path:
     """Write a bundle under the next version and return its folder.
 
-    It appears in one step: written and synced in a hidden folder beside it, verified from the
-    same bytes, then renamed.
+    It appears in one step: its bytes are verified, written and synced in a hidden folder beside the
+    other versions, then renamed.
 
     Raises:
         BundleError: The name is none, or the bundle would be refused, for instance as too large.
@@ -280,8 +281,10 @@ def _manifest(files: Files) -> Manifest:
         raise _refused(
             files, f"{MANIFEST} says that it is version {manifest.version} of '{manifest.name}'", "manifest"
         )
-    if manifest.calibration.usual >= manifest.calibration.threshold:
-        raise _refused(files, f"{MANIFEST}: calibration: usual is not below threshold", "manifest")
+    calibration = manifest.calibration
+    ascending = calibration.quantiles == tuple(sorted(calibration.quantiles))
+    if calibration.usual >= calibration.threshold or not ascending:
+        raise _refused(files, f"{MANIFEST}: calibration: its numbers do not ascend", "manifest")
     if manifest.detector not in KINDS:
         known = ", ".join(KINDS)
         raise _refused(files, f"{MANIFEST}: detector '{manifest.detector}' is not one of {known}", "detector")

@@ -47,6 +47,7 @@ class Client(paho.Client):
         confirmed: Packet id and reason code of each PUBACK; who reads it clears it.
         emptied: Whether the last read left nothing in the socket.
         error: What broke the connection, where an exception did.
+        goodbye: Reason code of the broker's DISCONNECT (MQTT 5).
     """
 
     def __init__(self, client_id: str, *, mqtt5: bool, websockets: bool, max_payload: int) -> None:
@@ -64,6 +65,7 @@ class Client(paho.Client):
         self.confirmed: list[tuple[int, int]] = []
         self.emptied = True
         self.error: Exception | None = None
+        self.goodbye: int | None = None
         self._framer = Framer(max_payload, mqtt5=mqtt5)
         self._tcp: socket.socket | None = None  # below a websocket, and while a handshake goes on
 
@@ -129,7 +131,10 @@ class Client(paho.Client):
             raise
 
     def _packet_handle(self) -> MQTTErrorCode:
-        """Let no packet raise: paho 2.1 does not expect text that is no UTF-8."""
+        """Let no packet raise, and note a DISCONNECT: paho 2.1 does neither."""
+        packet = self._in_packet["packet"]
+        if self._in_packet["command"] == paho.DISCONNECT:
+            self.goodbye = packet[0] if packet else 0
         try:
             return super()._packet_handle()
         except Exception as error:  # noqa: BLE001 - whatever paho's decoding raises, the broker's words are garbage

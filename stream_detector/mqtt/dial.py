@@ -13,6 +13,7 @@ from paho.mqtt.properties import Properties
 
 from stream_detector.errors import BrokerError
 
+from . import sentences
 from .client import BulkClient, Client
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def new_client(
         try:
             client.username_pw_set(settings.username, settings.read_password())
         except (OSError, UnicodeDecodeError) as error:
-            raise BrokerError(f"broker.password_file cannot be read: {_words(error)}.") from error
+            raise BrokerError(sentences.unusable_file("broker.password_file", error)) from error
     return client
 
 
@@ -69,23 +70,7 @@ def dial(client: Client, settings: BrokerSettings, *, mqtt5: bool) -> None:
             client.connect(address.host, address.port, settings.keepalive_s)
     except (OSError, ValueError, IndexError) as error:  # the last two: a websocket answer that is none
         client.drop()
-        raise BrokerError(explain(error, settings)) from error
-
-
-def explain(error: Exception, settings: BrokerSettings) -> str:
-    """Return one sentence on why there is no connection, and what to look at."""
-    where = f"the broker at {settings.address}"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"{where} shows a certificate that we cannot trust ({error.verify_message}); set broker.ca_file "
-            "to the CA that signed it, and write the name that it certifies in broker.url."
-        )
-    if isinstance(error, ssl.SSLError):
-        return (
-            f"TLS with {where} fails ({error.reason or _words(error)}); check that broker.url names a TLS "
-            "port, and broker.cert_file where the broker asks for a certificate."
-        )
-    return f"{where} cannot be reached ({_words(error)}); check that it runs and that broker.url is right."
+        raise BrokerError(sentences.unreachable(address, error)) from error
 
 
 def _connect_properties(settings: BrokerSettings, client: Client) -> Properties:
@@ -102,17 +87,12 @@ def _tls_context(settings: BrokerSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
     except OSError as error:
-        raise BrokerError(f"broker.ca_file '{settings.ca_file}' cannot be used: {_words(error)}.") from error
+        name = f"broker.ca_file '{settings.ca_file}'"
+        raise BrokerError(sentences.unusable_file(name, error)) from error
     if settings.cert_file is not None:
         try:
             context.load_cert_chain(settings.cert_file, settings.key_file)
         except OSError as error:
-            raise BrokerError(
-                f"broker.cert_file '{settings.cert_file}' and its key_file cannot be used: {_words(error)}."
-            ) from error
+            name = f"broker.cert_file '{settings.cert_file}' with broker.key_file '{settings.key_file}'"
+            raise BrokerError(sentences.unusable_file(name, error)) from error
     return context
-
-
-def _words(error: Exception) -> str:
-    """Return the system's words for an error, without numbers and file names."""
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()

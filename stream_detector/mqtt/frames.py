@@ -121,7 +121,7 @@ class Framer:
         self._rest += data[rest:]
         return others
 
-    def _walk(  # noqa: C901, PLR0912 - one flat loop is the point, see below
+    def _walk(  # noqa: C901, PLR0912, PLR0915 - one flat loop is the point
         self, data: bytes, pos: int, received: Received, others: list[tuple[int, bytes]]
     ) -> int:
         """Read packets from `pos` on; return where the first incomplete one begins.

@@ -9,7 +9,6 @@ its epoch.
 from __future__ import annotations
 
 import contextlib
-import random
 import selectors
 import socket
 from dataclasses import dataclass, field
@@ -20,7 +19,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from stream_detector.errors import BrokerError
 
-from .dial import dial, explain, new_client
+from . import sentences
+from .backoff import Backoff
+from .dial import dial, new_client
 from .frames import Received, puback_frames, publish_frame
 
 if TYPE_CHECKING:
@@ -40,31 +41,6 @@ REFUSED_VERSION = {0x01, 0x84}
 REFUSED_LOGIN = {0x86, 0x87}  # paho translates the codes of 3.1.1 to these
 SESSION_TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
-LOST_WITH_3_1_1 = (
-    "the broker speaks MQTT 3.1.1 only: a publish that it denies looks delivered, only its own limits hold "
-    "back a flood, and retained messages come again at each connect."
-)
-
-
-class Backoff:
-    """Pauses that double, with jitter, so that many clients do not come back at once.
-
-    Args:
-        longest_s: The pause never grows beyond this.
-    """
-
-    def __init__(self, longest_s: float) -> None:
-        self.longest_s = longest_s
-        self._next_s = 1.0
-
-    def pause(self) -> float:
-        """Return the next pause in seconds."""
-        pause_s, self._next_s = self._next_s, min(2 * self._next_s, self.longest_s)
-        return min(pause_s, self.longest_s) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter is no secret
-
-    def reset(self) -> None:
-        """Begin again with the shortest."""
-        self._next_s = 1.0
 
 
 @dataclass(slots=True)
@@ -81,7 +57,6 @@ class _Connection:
     logged_in_at: float | None = None
     refused: str | None = None  # the broker's word in CONNACK, when it refused us
     refused_code: int = 0
-    left_by_broker: int | None = None  # reason code of its DISCONNECT
     asked: dict[int, list[tuple[str, int]]] = field(default_factory=dict)  # SUBSCRIBE id -> filters
     denied: list[tuple[str, int]] = field(default_factory=list)
     granted: bool = False
@@ -89,6 +64,11 @@ class _Connection:
     window: int = LAST_ID
     max_packet: int | None = None
     events: int = selectors.EVENT_READ
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the broker closed it, or reset it, without a word."""
+        return self.client.error is None or isinstance(self.client.error, ConnectionError)
 
 
 class Link:
@@ -122,11 +102,12 @@ class Link:
         max_payload: int = 65_536,
     ) -> None:
         self.epoch = 0
-        self.problem: str | None = f"the broker at {settings.address} has not been asked yet."
+        self.problem: str | None = sentences.not_asked(settings.address)
         self.last_error: str | None = None
         self.protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
         self.drained = False
         self._settings = settings
+        self._broker = settings.address
         self._client_id = client_id
         self._subscriptions = list(subscriptions)
         self._will = will
@@ -175,7 +156,7 @@ class Link:
     def protocol_note(self) -> str | None:
         """What is lost, where the broker made us fall back to 3.1.1."""
         fell_back = self._settings.protocol == "auto" and self.protocol == "3.1.1" and self.connected
-        return LOST_WITH_3_1_1 if fell_back else None
+        return sentences.LOST_WITH_3_1_1 if fell_back else None
 
     def poll(self, timeout_s: float) -> Received | None:
         """Do what is due, wait for the broker, read once.
@@ -306,7 +287,6 @@ class Link:
         )
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
-        client.on_disconnect = self._on_disconnect
         if connection.sock is not None:
             self._selector.register(connection.sock, selectors.EVENT_READ)
 
@@ -353,7 +333,7 @@ class Link:
             self._lost(connection)
         elif connection.logged_in_at is None:
             if now - connection.opened_at > self._settings.connect_timeout_s:
-                self._lost(connection, "it accepts connections but does not answer our login")
+                self._lost(connection, sentences.no_answer(self._broker))
         else:
             if now >= connection.next_ping:
                 self._ping(connection, now)
@@ -367,7 +347,7 @@ class Link:
     def _ping(self, connection: _Connection, now: float) -> None:
         """Ping whether or not anything else was said: that is one rule, and two bytes."""
         if connection.heard_at < connection.pinged_at:
-            self._lost(connection, f"it has been silent for {now - connection.heard_at:.0f} s")
+            self._lost(connection, sentences.silent(self._broker, now - connection.heard_at))
             return
         connection.pinged_at = now
         connection.next_ping = now + connection.keepalive_s
@@ -396,7 +376,7 @@ class Link:
             return
         connection.logged_in_at = now = monotonic()
         self.epoch += 1
-        connection.window = getattr(properties, "ReceiveMaximum", LAST_ID)
+        connection.window = max(1, getattr(properties, "ReceiveMaximum", LAST_ID))
         connection.max_packet = getattr(properties, "MaximumPacketSize", None)
         connection.keepalive_s = float(getattr(properties, "ServerKeepAlive", 0) or connection.keepalive_s)
         connection.next_ping = now + connection.keepalive_s
@@ -416,18 +396,8 @@ class Link:
         if refused:
             connection.ask_again_at = monotonic() + self._ask_again.pause()
             (name, _), code = refused[0]
-            self._say(
-                f"the broker at {self._settings.address} refuses the subscription to '{name}' ({code}); "
-                "allow our login to read it in the broker's access rules."
-            )
+            self._say(sentences.subscription_refused(self._broker, name, str(code)))
         self._settle(connection)
-
-    def _on_disconnect(
-        self, _client: object, _userdata: object, flags: Any, reason: Any, _properties: object
-    ) -> None:
-        """Note why the broker leaves; paho may call this more than once, `_lost` does the work."""
-        if self._connection is not None and flags.is_disconnect_packet_from_server and reason is not None:
-            self._connection.left_by_broker = reason.value
 
     def _settle(self, connection: _Connection) -> None:
         """Take stock after an answer: ready, and with no problem left, or not yet."""
@@ -438,12 +408,15 @@ class Link:
             self.problem = None
             self._ask_again.reset()
 
-    def _lost(self, connection: _Connection, why: str | None = None) -> None:
-        """Close what is left of a connection and decide when, and how, to open the next."""
+    def _lost(self, connection: _Connection, problem: str | None = None) -> None:
+        """Close what is left of a connection and decide when, and how, to open the next.
+
+        Args:
+            connection: The one that ended.
+            problem: Why, where we gave it up; else the broker did.
+        """
         now = monotonic()
-        error = connection.client.error
-        silent = why is None and (error is None or isinstance(error, ConnectionError))
-        if self._fall_back(connection, silent=silent):
+        if problem is None and self._fall_back(connection):
             self._forget()
             self._next_attempt = now
             return
@@ -453,44 +426,36 @@ class Link:
                 self._backoff.reset()
             else:
                 self._short_lives += 1
-        self._give_up(self._why(connection, why))
+        self._give_up(problem or self._why(connection))
 
-    def _why(self, connection: _Connection, why: str | None) -> str:
-        """Return the sentence for the end of a connection."""
-        where = f"the broker at {self._settings.address}"
-        error = connection.client.error
-        if connection.refused_code in REFUSED_LOGIN:
-            return (
-                f"{where} refuses our login ({connection.refused}); check broker.username and its password."
-            )
-        if connection.refused is not None:
-            return f"{where} refuses the connection ({connection.refused}); check its settings and its log."
-        if connection.left_by_broker == SESSION_TAKEN_OVER or (
-            self._short_lives >= SHORT_LIVES and not isinstance(error, ValueError)
-        ):
-            return (
-                f"{where} closes our connection again and again right after login: it seems that another "
-                f"program uses the client id '{self._client_id}'; stop it, or set broker.client_id."
-            )
-        if why is None and error is not None and connection.logged_in_at is None:
-            return explain(error, self._settings)
-        if why is None:
-            why = f"it broke off: {error}" if error is not None else "it closed the connection"
-        return f"the connection to {where} is lost ({why}); trying again."
-
-    def _fall_back(self, connection: _Connection, *, silent: bool) -> bool:
+    def _fall_back(self, connection: _Connection) -> bool:
         """Change the protocol where that may be what the broker dislikes; return whether to try at once.
 
         Some brokers refuse MQTT 5 by name, some just hang up. Once a login has worked, its protocol stays.
         """
-        if self._settings.protocol != "auto" or self.epoch or connection.logged_in_at is not None:
+        if self._settings.protocol != "auto" or self.epoch:
             return False
-        hung_up = silent and connection.refused is None
-        if self.protocol == "5" and (hung_up or connection.refused_code in REFUSED_VERSION):
+        disliked = connection.refused_code in REFUSED_VERSION if connection.refused else connection.hung_up
+        if self.protocol == "5" and disliked:
             self.protocol = "3.1.1"
             return True
         self.protocol = "5"
         return False
+
+    def _why(self, connection: _Connection) -> str:
+        """Return the sentence for a connection that the broker, or the network, has ended."""
+        error = connection.client.error
+        if connection.refused is not None:
+            login = connection.refused_code in REFUSED_LOGIN
+            return (sentences.login_refused if login else sentences.refused)(self._broker, connection.refused)
+        if connection.logged_in_at is None:
+            if connection.hung_up or error is None:
+                return sentences.hung_up(self._broker)
+            return sentences.unreachable(self._broker, error)
+        flapping = self._short_lives >= SHORT_LIVES and not isinstance(error, ValueError)
+        if flapping or connection.client.goodbye == SESSION_TAKEN_OVER:
+            return sentences.taken_over(self._broker, self._client_id)
+        return sentences.lost(self._broker, error)
 
     def _give_up(self, problem: str) -> None:
         """Say what is wrong and when to try again."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from .link import Backoff
+from .backoff import Backoff
 
 if TYPE_CHECKING:
     from .link import Link

@@ -200,7 +200,8 @@ class Story:
 
     def _values(self, device: Device) -> dict[str, float]:
         device.count += 1
-        noise = [((device.count * (37 + 12 * c)) % 101) / 25 for c in range(len(device.channels))]
+        # The first channel always changes, the others stay for two or three readings.
+        noise = [device.count // (1 + c) * (37 + 12 * c) % 101 / 25 for c in range(len(device.channels))]
         return {name: 10.0 + noise[c] for c, name in enumerate(device.channels)}
 
     def _send(self, device: Device, values: dict[str, float], ts: int | None = None, index: int = 0) -> None:

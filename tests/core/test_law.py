@@ -103,7 +103,7 @@ def memory(pipeline: Pipeline) -> dict[str, Any]:
     min_severity=st.sampled_from(["warning", "warning", "critical"]),
     cold=st.booleans(),
 )
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_events_do_not_depend_on_the_cuts(
     detector: str,
     steps: list[tuple[Any, ...]],

@@ -107,7 +107,7 @@ def series(kind: str, random: np.random.Generator) -> NDArray[np.float64]:
     return out[kind]
 
 
-@pytest.mark.parametrize("kind", [*SERIES])
+@pytest.mark.parametrize("kind", ["noise", "walk", "spikes", "growth", "constant", "holes", "huge", "steps"])
 def test_agrees_with_the_plain_version(kind: str) -> None:
     """The kernel gives the plain version's novelty and verdicts, devices and channels mixed."""
     random = np.random.default_rng(7)

@@ -86,6 +86,9 @@ def test_the_strangest_channel_has_the_largest_share(model: FittedModel) -> None
         assert shares.shape == (len(CHANNELS),)
         assert (shares >= 0.0).all()
         assert shares.argmax() == channel
+        # without its strange channel this row is the median row
+        drop = model.raw(rows)[1] - model.raw(model.medians[None])[0]
+        assert shares[channel] == pytest.approx(drop)
 
 
 def test_without_a_drop_the_distance_is_shared() -> None:
@@ -101,7 +104,7 @@ def test_without_a_drop_the_distance_is_shared() -> None:
 
 def test_a_fitted_model_has_no_state(model: FittedModel) -> None:
     """It asks for no arrays, and says what it needs."""
-    assert dict(model.columns(3)) == {}
+    assert dict(model.columns()) == {}
     assert not model.online
     assert model.raise_after == (3, 5)
     assert (model.channels, model.features, model.window) == (CHANNELS, FEATURES, 64)

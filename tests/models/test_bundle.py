@@ -8,9 +8,11 @@ import io
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +28,6 @@ from tests.models.examples import feature_rows, trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 class Evil:
@@ -50,6 +51,18 @@ def replace_model(folder: Path, content: bytes) -> None:
     """Replace the estimator's file, and let the manifest vouch for it."""
     (folder / "model.skops").write_bytes(content)
     edit(folder, sha256=hashlib.sha256(content).hexdigest())
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a sound bundle of a forest, to be copied."""
+    return bundle.save(trained("iforest"), tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """Return a sound bundle of a forest, to be broken."""
+    return shutil.copytree(saved, tmp_path / "pumps" / "1")
 
 
 def estimator(folder: Path, detector: str) -> Any:
@@ -123,6 +136,11 @@ def _other_version(folder: Path) -> None:
 def _bad_calibration(folder: Path) -> None:
     calibration = json.loads((folder / "manifest.json").read_text())["calibration"]
     edit(folder, calibration=calibration | {"threshold": calibration["usual"]})
+
+
+def _unsorted_quantiles(folder: Path) -> None:
+    calibration = json.loads((folder / "manifest.json").read_text())["calibration"]
+    edit(folder, calibration=calibration | {"quantiles": calibration["quantiles"][::-1]})
 
 
 def _changed_byte(folder: Path) -> None:
@@ -237,6 +255,7 @@ BROKEN: list[tuple[str, Callable[[Path], None]]] = [
     ("manifest", _other_name),
     ("manifest", _other_version),
     ("manifest", _bad_calibration),
+    ("manifest", _unsorted_quantiles),
     ("hash", _changed_byte),
     ("untrusted_type", _foreign_object),
     ("untrusted_type", _foreign_attribute),
@@ -273,9 +292,8 @@ def test_a_loaded_model_scores_as_the_trained_one(detector: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("reason", "damage"), BROKEN, ids=[damage.__name__[1:] for _, damage in BROKEN])
-def test_a_broken_bundle_is_refused(reason: str, damage: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_broken_bundle_is_refused(reason: str, damage: Callable[[Path], None], folder: Path) -> None:
     """With a reason from the closed list and one sentence that names the folder."""
-    folder = bundle.save(trained("iforest"), tmp_path)
     damage(folder)
     with pytest.raises(BundleError) as caught:
         bundle.load(folder)
@@ -290,26 +308,25 @@ def test_every_reason_can_happen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("detector", "path", "shape"),
+    ("detector", "path", "value"),
     [
-        ("hbos", "hist_", (3, 6)),
-        ("ocsvm", "detector_._dual_coef_", (1, 3)),
-        ("ocsvm", "detector_._n_support", (40,)),
-        ("knn", "neigh_._fit_method", ()),
-        ("lof", "detector_._fit_X", (2, 6)),
-        ("pca", "selected_components_", (6, 2)),
-        ("ecod", "X_train", (6,)),
+        ("hbos", "hist_", np.ones((3, 6))),
+        ("ocsvm", "detector_._dual_coef_", np.ones((1, 3))),
+        ("ocsvm", "detector_._n_support", np.full(2, 10**6, dtype=np.int32)),
+        ("knn", "neigh_._fit_method", "brute"),
+        ("lof", "detector_._fit_X", np.ones((2, 6))),
+        ("pca", "selected_components_", np.ones((6, 2))),
+        ("ecod", "X_train", np.ones(6)),
     ],
 )
-def test_arrays_that_do_not_fit_each_other_are_refused(
-    detector: str, path: str, shape: tuple[int, ...], tmp_path: Path
+def test_an_estimator_whose_parts_do_not_fit_is_refused(
+    detector: str, path: str, value: Any, tmp_path: Path
 ) -> None:
     """Compiled code would read foreign memory, or score something else in silence."""
     folder = bundle.save(trained(detector), tmp_path)
     model = estimator(folder, detector)
     owner, _, name = path.rpartition(".")
-    dtype = np.int32 if name == "_n_support" else np.float64
-    setattr(getattr(model, owner) if owner else model, name, np.ones(shape, dtype=dtype))
+    setattr(getattr(model, owner) if owner else model, name, value)
     replace_model(folder, skops.io.dumps(model))
     with pytest.raises(BundleError) as caught:
         bundle.load(folder)
@@ -317,11 +334,10 @@ def test_arrays_that_do_not_fit_each_other_are_refused(
 
 
 @pytest.mark.parametrize("name", ["model.skops", "model.pkl", "model.joblib"])
-def test_a_pickle_is_never_opened(name: str, tmp_path: Path) -> None:
+def test_a_pickle_is_never_opened(name: str, folder: Path, tmp_path: Path) -> None:
     """Neither in the place of the estimator, where it is not a skops file, nor beside it."""
     target = tmp_path / "code-ran"
     content = pickle.dumps(Evil(str(target)))
-    folder = bundle.save(trained("iforest"), tmp_path)
     (folder / "model.skops").unlink()
     (folder / name).write_bytes(content)
     edit(folder, sha256=hashlib.sha256(content).hexdigest())
@@ -331,13 +347,18 @@ def test_a_pickle_is_never_opened(name: str, tmp_path: Path) -> None:
     assert not target.exists()
 
 
-def test_another_library_version_is_said_and_not_refused(tmp_path: Path) -> None:
+def test_another_library_version_is_said_and_not_refused(folder: Path) -> None:
     """The probes decide whether it matters."""
-    folder = bundle.save(trained("iforest"), tmp_path)
     libraries = json.loads((folder / "manifest.json").read_text())["libraries"]
     edit(folder, libraries=libraries | {"scikit-learn": "1.5.0"})
     (warning,) = bundle.load(folder).warnings
     assert "scikit-learn 1.5.0" in warning
+
+
+def test_a_relative_path_will_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from inside the bundle."""
+    monkeypatch.chdir(folder)
+    assert bundle.load(Path()).version == "1"
 
 
 def test_versions_count_up_and_the_highest_is_the_latest(tmp_path: Path) -> None:

@@ -37,6 +37,15 @@ def test_the_assumed_share_of_the_training_rows_is_anomalous(detector: str) -> N
     assert summary.notes == ()
 
 
+def test_a_training_row_is_not_its_own_neighbour() -> None:
+    """KNN is calibrated on the distance to the fifth nearest other row."""
+    rows = feature_rows(300)
+    model = fit(rows, detector="knn", contamination=0.1).model
+    scaled = model.scaled(rows)
+    distances = np.sort(np.linalg.norm(scaled[:, None] - scaled[None], axis=2), axis=1)
+    assert model.threshold == pytest.approx(np.quantile(distances[:, 5], 0.9), rel=1e-8)
+
+
 def test_training_is_repeatable() -> None:
     """The same rows and seed give the same scores; another seed another forest."""
     rows = feature_rows(200)

@@ -109,7 +109,7 @@ def test_it_is_silent_and_starts_again(capfd: pytest.CaptureFixture[str]) -> Non
     with broker:
         ports = broker.port, broker.port_v5
         with Driver(broker.url("3.1.1"), protocol="5") as driver:
-            driver.until_problem("is lost")
+            driver.until_problem("hangs up")
     with broker:
         assert (broker.port, broker.port_v5) == ports
     assert capfd.readouterr() == ("", "")

@@ -223,7 +223,7 @@ def test_the_right_password_may_come_later(start_mosquitto: Callable[..., Mosqui
     broker = start_mosquitto(passwords={"joe": "right"})
     file = tmp_path / "password"
     with Driver(broker.url, username="joe", password_file=file) as driver:
-        driver.until_problem("broker.password_file cannot be read")
+        driver.until_problem("broker.password_file cannot be used")
         file.write_text("right\n")
         driver.until_ready()
 
@@ -283,6 +283,22 @@ def test_a_flood_is_drained_and_quiet_is_noticed(mosquitto: Mosquitto, way: dict
     with Driver(mosquitto.url, **way) as driver:
         driver.until(lambda: driver.link.drained and driver.payloads[-1:] == [b"last"])
         assert len(driver.messages) == 2001
+
+
+def test_drained_means_that_nothing_waits(mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While more is in the socket than one read takes, `drained` is false."""
+    with Driver(mosquitto.url, protocol="3.1.1").until_ready():
+        pass
+    with Peer(mosquitto.port) as peer:
+        for number in range(50):
+            peer.publish("a/x", b"%d" % number)
+    monkeypatch.setattr("stream_detector.mqtt.client.RECV_BYTES", 64)
+    with Driver(mosquitto.url, protocol="3.1.1", acknowledge=False) as driver:
+        driver.until(lambda: driver.link.connected)
+        wait_for(lambda: mosquitto.log().count("Sending PUBLISH to detector") >= 50)
+        drained = []
+        driver.until(lambda: drained.append(driver.link.drained) or driver.payloads[-1:] == [b"49"])
+        assert not any(drained[:-1])
 
 
 @pytest.mark.timeout(10)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.brokers import Certificates, Mosquitto, Peer
+from tests.brokers import Certificates, Mosquitto, Peer, free_port
 
 from .driving import Driver
 
@@ -41,6 +41,22 @@ def test_messages_pass_through_tls(
         assert driver.payloads == [b"%d" % number for number in range(300)] + [bytes(1024)]
 
 
+def test_websockets_pass_through_tls(
+    start_mosquitto: Callable[..., Mosquitto], certificates: Certificates
+) -> None:
+    """A wss:// connection verifies and carries messages like the others."""
+    port = free_port()
+    lines = f"listener {port} 127.0.0.1\nprotocol websockets\n{certificates.listener()}"
+    broker = start_mosquitto(config=lines)
+    url = f"wss://127.0.0.1:{port}"
+    with Driver(url, ca_file=certificates.other_ca) as stranger:
+        stranger.until_problem("certificate that we cannot trust")
+    with Driver(url, ca_file=certificates.ca).until_ready() as driver, Peer(broker.port) as peer:
+        for number in range(20):
+            peer.publish("a/x", b"%d" % number)
+        driver.until(lambda: driver.payloads == [b"%d" % number for number in range(20)])
+
+
 def test_another_ca_is_refused(start_mosquitto: Callable[..., Mosquitto], certificates: Certificates) -> None:
     """A certificate that neither our CA nor the system's vouches for ends the attempt in words."""
     broker = start_mosquitto(listener=certificates.listener())
@@ -69,7 +85,6 @@ def test_a_client_certificate_is_asked_for(
     broker = start_mosquitto(listener=certificates.listener(ask_for_client=True))
     with Driver(tls_url(broker), ca_file=certificates.ca, protocol=protocol) as driver:
         driver.until_problem("broker.cert_file")
-        assert driver.link.protocol == ("5" if protocol == "auto" else "3.1.1")
     ours = {"cert_file": certificates.client, "key_file": certificates.client_key}
     with Driver(tls_url(broker), ca_file=certificates.ca, protocol=protocol, **ours) as driver:
         driver.until_ready()

@@ -1,0 +1,141 @@
+"""The life of the service: how it ends, what it survives, and beside whom it will not live."""
+
+from __future__ import annotations
+
+import json
+import signal
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.brokers import Mosquitto, Peer, free_port, wait_for
+from tests.service.sensor import WARMED_UP, healthy_list, payload, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.service.running import RunningService
+
+pytestmark = pytest.mark.mosquitto
+
+PUMP = "plant/north/pump-1/telemetry"
+STATUS = "stream_detector/status"
+INFO = "stream_detector/info"
+
+
+def test_an_orderly_end(mosquitto: Mosquitto, start_service: Callable[..., RunningService]) -> None:
+    """On SIGTERM it says `stopped`, for ever, and is gone within two seconds with exit code 0."""
+    service = start_service(mosquitto.port)
+    with Peer(mosquitto.port) as reader:
+        reader.subscribe(STATUS)
+        reader.wait_for(lambda found: [message.payload for message in found] == [b"online"])
+        begin = monotonic()
+        assert service.stop() == 0
+        assert monotonic() - begin < 5.0, "two seconds, and patience with a busy machine"
+        reader.wait_for(lambda found: [message.payload for message in found] == [b"online", b"stopped"])
+    with Peer(mosquitto.port) as late:
+        late.subscribe(STATUS)
+        assert late.wait_for(len)[0].payload == b"stopped"
+
+
+def test_a_sudden_end(mosquitto: Mosquitto, start_service: Callable[..., RunningService]) -> None:
+    """Killed, its last will says `offline`; started anew it is `online` under the same name."""
+    service = start_service(mosquitto.port)
+    with Peer(mosquitto.port) as reader:
+        reader.subscribe("stream_detector/+")
+        reader.wait_for(lambda found: len(found) == 2)
+        service.stop(signal.SIGKILL)
+        reader.wait_for(lambda found: len(found) == 3)
+        service.start().wait_ready()
+        messages = reader.wait_for(lambda found: len(found) == 5)
+    assert [message.payload for message in messages if message.topic == STATUS] == [
+        b"online",
+        b"offline",
+        b"online",
+    ]
+    infos = [json.loads(message.payload) for message in messages if message.topic == INFO]
+    assert infos[0] == infos[1]
+
+
+def test_what_came_meanwhile_is_not_lost(
+    mosquitto: Mosquitto, start_service: Callable[..., RunningService]
+) -> None:
+    """The broker keeps QoS 1 messages for a service that was killed."""
+    service = start_service(mosquitto.port)
+    service.stop(signal.SIGKILL)
+    with Peer(mosquitto.port) as sensor:
+        for number in range(50):
+            sensor.publish(PUMP, payload(reading(number)))
+    service.start().wait_ready()
+    service.wait_for_count("readings_accepted_total", 50)
+
+
+def test_the_broker_is_restarted(mosquitto: Mosquitto, start_service: Callable[..., RunningService]) -> None:
+    """Meanwhile it lives and says why it is not ready; afterwards it goes on with all that it knew."""
+    service = start_service(mosquitto.port)
+    with Peer(mosquitto.port) as sensor:
+        sensor.publish(PUMP, healthy_list(0, WARMED_UP))
+    service.wait_for_count("readings_accepted_total", WARMED_UP)
+    mosquitto.stop()
+    wait_for(lambda: service.get("/readyz")[0] == 503, what="not ready")
+    (reason,) = service.reasons()
+    assert str(mosquitto.port) in reason
+    assert service.get("/livez") == (200, "ok")
+    assert service.count("mqtt_connected") == 0
+    mosquitto.start()
+    service.wait_ready()
+    with Peer(mosquitto.port) as sensor, Peer(mosquitto.port) as reader:
+        reader.subscribe("stream_detector/#")
+        sensor.publish(PUMP, payload(reading(WARMED_UP, vibration=9.7)))
+        messages = reader.wait_for(
+            lambda found: any(message.topic.startswith("stream_detector/alert/") for message in found)
+        )
+    assert b"online" in [message.payload for message in messages if message.topic == STATUS]
+    assert service.count("mqtt_reconnects_total") >= 1
+    assert service.count("mqtt_connected") == 1
+
+
+def test_no_broker_at_all(tmp_path: Path, start_service: Callable[..., RunningService]) -> None:
+    """It runs, says what it waits for, and begins when the broker comes."""
+    mosquitto = Mosquitto(tmp_path / "late")
+    service = start_service(mosquitto.port, ready=False)
+    wait_for(lambda: "not connected: " in service.log(), what="the log says so")
+    status, body = service.get("/readyz")
+    assert status == 503
+    assert f"127.0.0.1:{mosquitto.port}" in body
+    assert service.get("/livez")[0] == 200
+    mosquitto.start()
+    try:
+        service.wait_ready()
+    finally:
+        mosquitto.stop()
+
+
+def test_it_ends_in_order_without_a_broker(start_service: Callable[..., RunningService]) -> None:
+    """A service that waits for its broker can be ended like any other."""
+    assert start_service(free_port(), ready=False).stop() == 0
+
+
+def test_two_under_one_base(mosquitto: Mosquitto, start_service: Callable[..., RunningService]) -> None:
+    """The second is refused in a sentence that names topics.base; the first goes on; beside it is room."""
+    first = start_service(mosquitto.port)
+    second = start_service(mosquitto.port, ready=False)
+    assert second.process is not None
+    assert second.process.wait(15) == 2
+    last = second.log().splitlines()[-1]
+    assert last.startswith("stream-detector: another stream_detector (stream-detector-")
+    assert "topics.base" in last
+    with Peer(mosquitto.port) as reader:
+        reader.subscribe(STATUS)
+        assert reader.wait_for(len)[0].payload == b"online"
+    assert first.get("/readyz")[0] == 200
+    start_service(mosquitto.port, topics={"base": "another"})
+
+
+def test_after_one_that_has_ended(mosquitto: Mosquitto, start_service: Callable[..., RunningService]) -> None:
+    """A base whose service is `stopped` or `offline` is free."""
+    assert start_service(mosquitto.port).stop() == 0
+    start_service(mosquitto.port).stop(signal.SIGKILL)
+    start_service(mosquitto.port)
