@@ -50,6 +50,8 @@ SMALL_BATCH = 32
 NAP_S = 0.001
 """After a small batch the socket is left to fill for a moment: fewer, larger batches."""
 STOP_S = 1.5
+ANSWER_S = 0.5
+"""So long the broker gets to tell of another service: retained messages come some time after the SUBACK."""
 
 
 class Clock:
@@ -116,6 +118,7 @@ class Service:
         self._ticked = 0
         self._complained = time.monotonic() - COMPLAIN_S + 1.0  # a broker answers within a second
         self._foreign: str | None = None
+        self._listening_since: float | None = None
         self.processing.start(self.clock())
 
     @property
@@ -227,8 +230,7 @@ class Service:
         elif link.drained and self._deaf_since is not None:
             self.processing.record(Gap(self._deaf_since, now))
             self._deaf_since = None
-        # Announced once the retained messages are in: another live service must be seen first.
-        if link.drained and self._announced != link.epoch:
+        if link.drained and self._announced != link.epoch and self._sees_nobody_else():
             self._announced = link.epoch
             self._complained = -COMPLAIN_S
             self._publish([self.processing.publications.status("online"), self._info()])
@@ -252,7 +254,8 @@ class Service:
         """Publish what is left and leave in order."""
         deadline = time.monotonic() + STOP_S
         if self._link.connected:
-            self._publish([self.processing.publications.status("stopped")])
+            if self._announced:  # else the status is another one's
+                self._publish([self.processing.publications.status("stopped")])
             while len(self._publisher) and self._link.connected and time.monotonic() < deadline:
                 self._publisher.pump()
                 self._link.poll(0.01)
@@ -275,6 +278,12 @@ class Service:
         return self.processing.publications.info(
             {"instance": self.client_id, "version": __version__, "streams": streams}
         )
+
+    def _sees_nobody_else(self) -> bool:
+        """Return whether another service would have been heard of by now; asked once subscribed."""
+        if self._listening_since is None:
+            self._listening_since = time.monotonic()
+        return self._fatal is None and time.monotonic() - self._listening_since >= ANSWER_S
 
     def _look_for_others(self, taken: Taken) -> None:
         """Refuse to live beside another service under the same base topic."""

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from stream_detector.settings import Settings
 
 STATUS_EVERY_S = 5.0
+FAULTS = {
+    "spike": "a spike",
+    "level_shift": "a level shift",
+    "drift": "a slow drift",
+    "stuck": "a stuck value",
+    "silence": "a silence",
+}
 BROKER = typer.Option("embedded://127.0.0.1:1883", "--broker", help="Use a broker of your own: mqtt://host:port.")
 
 
@@ -160,8 +167,7 @@ class Screen:
     def fault(self, fault: Fault, starts: bool) -> None:  # noqa: FBT001 - the plant calls it so
         """Say what the plant does, so that the detector can be judged."""
         where = f"{fault.device} {fault.channel}" if fault.channel else fault.device
-        what = fault.kind.replace("_", " ")
-        self._print("plant", f"{where}: a {what} {'begins' if starts else 'ends'}", "2")
+        self._print("plant", f"{where}: {FAULTS[fault.kind]} {'begins' if starts else 'ends'}", "2")
 
     def event(self, event: Event) -> None:
         """Read one event of the detector."""

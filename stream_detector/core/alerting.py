@@ -6,6 +6,7 @@ alert or a recent anomaly, and a device's first score.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -93,13 +94,13 @@ class Alerting:
             scores: Quiet time / allowed quiet time of each slot.
             outcome: Gets the events.
         """
-        devices = self._devices
+        devices, table = self._devices, self._devices.table
         for slot in np.flatnonzero(scores >= 1.0).tolist():
             ts, identity = devices.last_identity(slot)
             judged = Judged(at=at, ts=ts, identity=identity, score=float(scores[slot]), anomalous=True)
+            first_event = len(outcome.events)
             stepped = self._step(slot, "silence", judged, outcome)
             if stepped:
-                table = devices.table
                 details = description.of_silence(
                     quiet=float(at - table["heard"][slot] - (deaf - table["deaf"][slot])),
                     cadence=float(table["cadence"][slot]),
@@ -107,8 +108,10 @@ class Alerting:
                     at_least=self._spec.silence_at_least or 0,
                 )
                 outcome.events.append(self._changed(*stepped, judged, "silence", slot, at, details))
-            self._follow(slot, at, None, outcome)
-        newest, lateness = devices.table["newest"], self._spec.lateness
+            table["open"][slot] = True
+            if len(outcome.events) > first_event:
+                self._follow(slot, at, None, outcome)
+        newest, lateness = table["newest"], self._spec.lateness
         for key in [key for key, track in self._tracks.items() if track.idle]:
             ended = self._tracks[key].alert
             cooldown = self._rules[key[1]].cooldown
@@ -123,19 +126,23 @@ class Alerting:
         )
 
     def _reading(self, batch: JudgedBatch, i: int, outcome: Outcome) -> None:
+        table, first_event = self._devices.table, len(outcome.events)
         slot, ts = int(batch.slots[i]), int(batch.readings.ts[i])
-        identity, score = int(batch.identity[i]), float(batch.score[i])
+        score = float(batch.score[i])
         verdicts: list[tuple[Kind, float, bool]] = [
             ("range", float(batch.beyond[i]), bool(batch.beyond[i] >= 1.0)),
             ("stuck", float(batch.stuck[i]), bool(batch.stuck[i] >= 1.0)),
             ("silence", 0.0, False),
         ]
-        scored = not np.isnan(score)
+        scored = not math.isnan(score)
+        first = bool(table["state"][slot] == NEW or (scored and not table["warm"][slot]))
         if scored:
             verdicts.insert(0, ("point", score, bool(batch.anomalous[i])))
-            self._devices.table["warm"][slot] = True
+            table["warm"][slot] = True
         for kind, kind_score, anomalous in verdicts:
-            judged = Judged(at=ts, ts=ts, identity=identity, score=kind_score, anomalous=anomalous)
+            if not anomalous and not self._waits(slot, kind):
+                continue
+            judged = Judged(ts, ts, int(batch.identity[i]), kind_score, anomalous)
             stepped = self._step(slot, kind, judged, outcome)
             if stepped is None:
                 continue
@@ -153,7 +160,14 @@ class Alerting:
                 details = description.of_reading(kind, part, place, over=over)
             received_at = int(batch.readings.arrival[i])
             outcome.events.append(self._changed(event, alert, judged, kind, slot, received_at, details))
-        self._follow(slot, ts, score if scored else None, outcome)
+        table["open"][slot] = any(self._waits(slot, kind) for kind in KINDS)
+        if first or len(outcome.events) > first_event:  # else the state is as it was
+            self._follow(slot, ts, score if scored else None, outcome)
+
+    def _waits(self, slot: int, kind: Kind) -> bool:
+        """Return whether a normal reading would change something."""
+        track = self._tracks.get((slot, kind))
+        return track is not None and not track.idle
 
     def _changed(
         self,
@@ -194,14 +208,9 @@ class Alerting:
     def _step(
         self, slot: int, kind: Kind, judged: Judged, outcome: Outcome
     ) -> tuple[AlertEvent, Alert] | None:
-        key = (slot, kind)
-        track = self._tracks.get(key)
+        track = self._tracks.get((slot, kind))
         if track is None:
-            if not judged.anomalous:
-                return None
-            track = self._tracks[key] = Track()
-        elif track.idle and not judged.anomalous:
-            return None
+            track = self._tracks[slot, kind] = Track()
         held_before = track.held_back
         name = (self._spec.name, self._devices.names[slot], kind)
         event = step(track, judged, self._rules[kind], name)
@@ -215,9 +224,6 @@ class Alerting:
         """Keep the device's state, and say so where it changed."""
         table = self._devices.table
         active = self.active(slot)
-        table["open"][slot] = any(
-            (slot, kind) in self._tracks and not self._tracks[slot, kind].idle for kind in KINDS
-        )
         before = int(table["state"][slot])
         if any(alert.kind == "silence" for alert in active):
             state = SILENT

@@ -51,7 +51,7 @@ def of_reading(kind: Kind, part: Part, j: int, *, over: int | None) -> Descripti
     describe = {"point": _point, "range": _range, "stuck": _stuck}[kind]
     expected, contributions, reason, raw, threshold, confidence = describe(part, j)
     if over is not None:
-        reason = f"back to normal for {over} readings" if over > 1 else "back to normal"
+        reason = _over(kind, over)
     return Description(values, expected, contributions, reason, raw, threshold, confidence)
 
 
@@ -90,6 +90,13 @@ def shares(channels: tuple[str, ...], weights: NDArray[np.float64]) -> tuple[Con
     total = weights.sum()
     order = np.argsort(-weights, kind="stable")
     return tuple(Contribution(channels[c], float(weights[c] / total)) for c in order if weights[c] > 0)
+
+
+def _over(kind: Kind, readings: int) -> str:
+    """Return why an alert ends."""
+    # What is new once is learned: a model says that nothing unusual came, not that all is as before.
+    what = "nothing unusual" if kind == "point" else "back to normal"
+    return f"{what} for {readings} readings" if readings > 1 else what
 
 
 _Parts = tuple["dict[str, Expected]", "tuple[Contribution, ...]", str, float, float, float]

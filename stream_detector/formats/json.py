@@ -29,6 +29,9 @@ _MILLISECONDS_FROM = 1e11
 _Seq = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 _Time = Annotated[datetime, msgspec.Meta(tz=True)] | int | float
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises: for text that is no UTF-8 the error of Python's own decoder."""
+
 _WORDS = re.compile(rb"(?:^|[\[{:,\s-])(NaN|Infinity|nan|inf)\b")
 
 
@@ -96,7 +99,7 @@ class CanonicalJson:
         """
         try:
             self._add(self._decode(payload), route, arrival, into, arrival, 0)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             if payload.lstrip()[:1] != b"[":
                 raise explain(error, payload) from None
             return self._take_list(payload, route, arrival, into)
@@ -107,7 +110,7 @@ class CanonicalJson:
     ) -> list[tuple[int, RefusedError]]:
         try:
             elements = self._decode_list(payload)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise explain(error, payload) from None
         if not elements:
             raise RefusedError("no_values", "the list is empty; send at least one reading")
@@ -118,7 +121,7 @@ class CanonicalJson:
                 self._add(self._decode(element), route, arrival, into, arrival + index, index)
             except RefusedError as error:
                 refused.append((index, error))
-            except (msgspec.DecodeError, RecursionError) as error:
+            except _UNREADABLE as error:
                 refused.append((index, explain(error, bytes(element))))
         return refused
 
@@ -179,7 +182,7 @@ class MappedJson:
         """Decode one message; see `CanonicalJson.take`."""
         try:
             content = msgspec.json.decode(payload)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise explain(error, payload) from None
         if not isinstance(content, list):
             self._add(content, route, arrival, into, arrival, 0)

@@ -108,10 +108,11 @@ class EmbeddedBroker:
             encoding="utf-8",
         )
         self._process = subprocess.Popen(  # noqa: S603 - our own words
-            [sys.executable, "-I", "-c", CHILD, str(config)],
+            [sys.executable, "-P", "-c", CHILD, str(config)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us: we still have to say goodbye to it
         )
         until = monotonic() + START_S
         for port in (self.port, self.port_v5):

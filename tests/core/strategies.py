@@ -7,14 +7,17 @@ Hypothesis finds can be read. To put a detector under the law, add a line to `DE
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
 
 from stream_detector.core.detector import MAX_SCORE, Verdicts, significant
+from stream_detector.core.features import of_history
 from stream_detector.core.records import NO_SEQ, Gap, ModelSet, Readings, Record, Tick
 from stream_detector.detectors.baseline import Light
+from stream_detector.models.training import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +97,25 @@ class Distance:
         )
 
 
-DETECTORS: Mapping[str, Callable[[], Detector]] = {"light": Light, "distance": Distance}
+@cache
+def forest() -> Detector:
+    """Return an isolation forest trained on what the devices of a story usually send."""
+    story = Story()
+    values = np.array([[values["b"], values["a"]] for values in map(story.values, [story.devices[0]] * 400)])
+    names = ("value", "z", "lag_2")
+    rows = of_history(names, np.zeros(400, np.int32), values, np.arange(400), window=5)
+    return train(
+        rows[5:],
+        name="forest",
+        channels=("b", "a"),
+        features=names,
+        window=5,
+        detector="iforest",
+        contamination=0.02,
+    ).model
+
+
+DETECTORS: Mapping[str, Callable[[], Detector]] = {"light": Light, "distance": Distance, "forest": forest}
 
 
 @dataclass
@@ -128,12 +149,12 @@ class Story:
         for _ in range(count):
             self.now += SECOND
             for device in self.devices:
-                self._send(device, self._values(device))
+                self._send(device, self.values(device))
 
     def spike(self, d: int, size: float) -> None:
         """Add a size to the first channel."""
         self.now += SECOND
-        values = self._values(self.devices[d])
+        values = self.values(self.devices[d])
         values[next(iter(values))] += size
         self._send(self.devices[d], values)
 
@@ -154,7 +175,7 @@ class Story:
         """Report NaN in one channel, all in another order."""
         self.now += SECOND
         device = self.devices[d]
-        values = dict(reversed(self._values(device).items()))
+        values = dict(reversed(self.values(device).items()))
         values[device.channels[-1]] = float("nan")
         self._send(device, values)
 
@@ -166,13 +187,13 @@ class Story:
 
     def late(self, d: int, seconds: int) -> None:
         """Report something that is older than the newest."""
-        self._send(self.devices[d], self._values(self.devices[d]), ts=self.now - seconds * SECOND)
+        self._send(self.devices[d], self.values(self.devices[d]), ts=self.now - seconds * SECOND)
 
     def listed(self, d: int, count: int) -> None:
         """Send a list: one arrival, several times."""
         for index in range(count):
             self.now += SECOND
-            self._send(self.devices[d], self._values(self.devices[d]), index=index)
+            self._send(self.devices[d], self.values(self.devices[d]), index=index)
         place = len(self.records) - count
         self.records[place:] = [
             item._replace(arrival=self.now) for item in self.records[place:] if isinstance(item, Reading)
@@ -198,7 +219,8 @@ class Story:
         """Another model takes over."""
         self.records.append(ModelSet(self.now, "s", "live", "other"))
 
-    def _values(self, device: Device) -> dict[str, float]:
+    def values(self, device: Device) -> dict[str, float]:
+        """Return what a device sends next."""
         device.count += 1
         # The first channel always changes, the others stay for two or three readings.
         noise = [device.count // (1 + c) * (37 + 12 * c) % 101 / 25 for c in range(len(device.channels))]

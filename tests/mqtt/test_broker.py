@@ -103,6 +103,13 @@ def test_it_ends_with_us() -> None:
         wait_for(lambda: not accepts(port), what="the broker ends with its parent")
 
 
+def test_ctrl_c_does_not_reach_it() -> None:
+    """It is in a session of its own: we end first, and in order."""
+    with EmbeddedBroker() as broker:
+        assert broker._process is not None
+        assert os.getsid(broker._process.pid) != os.getsid(0)
+
+
 def test_it_is_silent_and_starts_again(capfd: pytest.CaptureFixture[str]) -> None:
     """It writes nothing to our terminal, whatever it is sent, and can be stopped and started on its ports."""
     broker = EmbeddedBroker()

@@ -21,7 +21,7 @@ def test_nothing_that_a_broker_says_raises(*, said: bytes, bulk: bool, mqtt5: bo
     """Garbage ends the connection, at most: no exception passes, and the socket is never read in vain."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        ours.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        ours.setblocking(False)
         client = (BulkClient if bulk else Client)("me", mqtt5=mqtt5, websockets=False, max_payload=65_536)
         client._sock = ours
         theirs.sendall(said)

@@ -57,6 +57,7 @@ def test_a_bad_message_is_counted_and_told_and_the_next_is_scored(
     with Peer(mosquitto.port) as sensor, Peer(mosquitto.port) as reader:
         reader.subscribe("stream_detector/deadletter/#")
         sensor.publish(PUMP, healthy_list(0, WARMED_UP))
+        service.wait_for_count("messages_accepted_total", 1)
         scored = service.count("readings_scored_total")
         for number, (topic, content) in enumerate(BAD.values(), WARMED_UP):
             sensor.publish(topic, content)

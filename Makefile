@@ -1,0 +1,111 @@
+# The workshop: one command for each thing one does with a checkout. `make` alone lists them.
+#
+# There is one environment, .venv. It grows in place: `demo` needs the smallest of the locks,
+# `install` adds what trains and loads models, `test` and `check` add the tools. Files .venv/.core,
+# .venv/.full and .venv/.dev note what it holds, so nothing is installed twice, and a changed lock or
+# pyproject.toml is installed anew. Every package comes with its hash from locks/.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+BROKER ?=
+ARGS ?=
+
+PIP = .venv/bin/pip --disable-pip-version-check --no-input
+KERNELS = $(wildcard stream_detector/*.py stream_detector/core/*.py stream_detector/detectors/*.py)
+UV = $(firstword $(wildcard .venv/bin/uv) $(shell command -v uv))
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-header --group build pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install test check format docs bench lock clean
+
+help: ## show this list
+	@echo "make TARGET, one of:"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "BROKER=mqtt://host:1883 lets the demo use a broker of your own;"
+	@echo "ARGS='...' goes to the command of demo, test, bench and lock; PYTHON=... is the Python to build on."
+
+demo: .venv/.kernels ## a broker, a simulated plant and the detector, live in this terminal
+	@.venv/bin/stream-detector demo $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+
+install: .venv/.full .venv/.kernels ## .venv/bin/stream-detector, with everything it can do
+	@echo "Ready: .venv/bin/stream-detector --help"
+
+test: .venv/.dev ## all tests
+	@.venv/bin/pytest $(ARGS)
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null || { \
+		echo "Not run, as there is no mosquitto here: the tests marked SKIPPED above. The others ran"; \
+		echo "against the embedded broker. For all of them (Debian, Ubuntu): apt install mosquitto"; }
+
+check: .venv/.dev ## format, lint, types, layers, generated pages: what has to hold before the tests
+	@echo "format:"; .venv/bin/ruff format --quiet --check .
+	@echo "lint:"; .venv/bin/ruff check --quiet .
+	@echo "types:"; .venv/bin/mypy
+	@echo "layers:"; .venv/bin/lint-imports | sed -n '/KEPT$$\|BROKEN$$\|^Contracts:/p;/^Broken/,$$p'; \
+		exit $${PIPESTATUS[0]}
+	@echo "generated pages:"; .venv/bin/python docs/generate.py --check
+
+format: .venv/.dev ## format the code, and mend what ruff can mend
+	@.venv/bin/ruff check --quiet --fix . ; .venv/bin/ruff format .
+
+docs: .venv/.dev ## make docs/reference anew from the code
+	@.venv/bin/python docs/generate.py
+
+bench: .venv/.dev ## throughput, latency, memory
+	@.venv/bin/python -m benchmarks $(ARGS)
+
+lock: .venv/.made ## make locks/ anew; ARGS=--upgrade takes the newest of everything
+	$(if $(UV),,$(error make lock needs uv: .venv/bin/pip install uv, or have it on the PATH))
+	@$(LOCK) $(ARGS) --extra embedded --extra models --group dev -o locks/dev.txt
+	@$(LOCK) --constraint locks/dev.txt --extra embedded --extra models -o locks/full.txt
+	@$(LOCK) --constraint locks/dev.txt --extra embedded -o locks/core.txt
+	@git --no-pager diff --stat -- locks
+
+clean: ## remove .venv and everything that tools left behind
+	@rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- the environment ---------------------------------------------------------------------------------
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+.venv/.made:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "There is no $(PYTHON) here. Install Python 3.11 or newer, or name one: make PYTHON=python3.12 ..." >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$$($(PYTHON) -V) is too old: 3.11 or newer is needed. Name one: make PYTHON=python3.12 ..." >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$$($(PYTHON) -V) has no venv. Install it (Debian, Ubuntu: apt install python3-venv), then come again." >&2; \
+		exit 1; }
+	@echo "Making .venv with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+# The larger lock holds all of the smaller one, at the same versions: what installs it notes both.
+define install
+	@echo "Installing locks/$(1).txt"
+	@$(PIP) install --quiet --require-hashes -r locks/$(1).txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
+endef
+
+.venv/.core: locks/core.txt pyproject.toml .venv/.made
+	$(call install,core)
+	@touch $@
+
+.venv/.full: locks/full.txt pyproject.toml .venv/.made
+	$(call install,full)
+	@touch .venv/.core $@
+
+.venv/.dev: locks/dev.txt pyproject.toml .venv/.made
+	$(call install,dev)
+	@touch .venv/.core .venv/.full $@
+
+# After .full in `install`, so that the smaller lock is not installed first.
+.venv/.kernels: $(KERNELS) | .venv/.core
+	@echo "Compiling the kernels, once"
+	@.venv/bin/python -c "from stream_detector.processing import warm_up; warm_up()"
+	@touch $@
