@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from stream_detector.formats.intake import Tally
 
 LOG = logging.getLogger("stream_detector")
+LOG.addHandler(logging.NullHandler())  # a command that shows events itself wants no log
 
 SCORE_BUCKETS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 100.0, 1000.0)
 SECONDS_BUCKETS = (
@@ -76,7 +77,7 @@ class Telemetry:
     """
 
     def __init__(self, streams: Iterable[str], registry: CollectorRegistry = REGISTRY) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
         names = list(streams)
         self._counters = {

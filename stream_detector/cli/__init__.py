@@ -11,7 +11,7 @@ import sys
 import typer
 
 from stream_detector import __version__
-from stream_detector.cli import demo, run
+from stream_detector.cli import check, demo, replay, run, simulate, train
 from stream_detector.errors import StreamDetectorError
 
 app = typer.Typer(
@@ -24,9 +24,13 @@ app = typer.Typer(
 )
 app.command("run")(run.command)
 app.command("demo")(demo.command)
+app.command("check")(check.command)
+app.command("replay")(replay.command)
+app.command("train")(train.command)
+app.command("simulate")(simulate.command)
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+def _version(wanted: bool) -> None:
     if wanted:
         print(f"stream_detector {__version__}")
         raise typer.Exit
@@ -34,7 +38,7 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(  # noqa: FBT001 - a flag
+    version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Show the version and end."
     ),
 ) -> None:

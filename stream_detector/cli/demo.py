@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stream_detector.core.events import Event
     from stream_detector.demo.fleet import Fault, Fleet
     from stream_detector.demo.plant import Connection
+    from stream_detector.mqtt.settings import BrokerSettings
     from stream_detector.service import Service
     from stream_detector.settings import Settings
 
@@ -31,7 +32,9 @@ FAULTS = {
     "stuck": "a stuck value",
     "silence": "a silence",
 }
-BROKER = typer.Option("embedded://127.0.0.1:1883", "--broker", help="Use a broker of your own: mqtt://host:port.")
+BROKER = typer.Option(
+    "embedded://127.0.0.1:1883", "--broker", help="Use a broker of your own: mqtt://host:port."
+)
 
 
 def command(
@@ -42,9 +45,9 @@ def command(
     duration: float = typer.Option(0.0, min=0, help="End after so many seconds; 0: at Ctrl-C."),
 ) -> None:
     """Show the detector at work on a simulated plant."""
-    from stream_detector.demo.fleet import Fleet  # noqa: PLC0415 - what --help does not need
-    from stream_detector.demo.plant import Plant  # noqa: PLC0415
-    from stream_detector.service import Service  # noqa: PLC0415
+    from stream_detector.demo.fleet import Fleet
+    from stream_detector.demo.plant import Plant
+    from stream_detector.service import Service
 
     logging.getLogger("stream_detector").setLevel(logging.CRITICAL)  # the screen is the log
     folder = Path(tempfile.mkdtemp(prefix="stream-detector-demo-"))
@@ -87,14 +90,14 @@ def command(
 
 def settings_for(broker: str, folder: Path) -> Settings:
     """Return the demo's configuration; the ports are free ones where the usual ones are taken."""
-    from stream_detector.demo.fleet import stream_settings  # noqa: PLC0415
-    from stream_detector.settings import validate  # noqa: PLC0415
+    from stream_detector.demo.fleet import stream_settings
+    from stream_detector.settings import validate
 
     if broker.startswith("embedded://") and not _free(1883):
         broker = "embedded://127.0.0.1:0"
     return validate(
         {
-            "broker": {"url": broker, "session_expiry_s": 60},
+            "broker": {"url": broker, "session_expiry_s": 0},
             "streams": stream_settings(),
             "http": {"listen": f"127.0.0.1:{8808 if _free(8808) else 0}"},
             "state_dir": str(folder / "state"),
@@ -106,11 +109,21 @@ def settings_for(broker: str, folder: Path) -> Settings:
 
 def connection(service: Service) -> Connection:
     """Return how the plant reaches the service's broker."""
-    from stream_detector.demo.plant import Connection  # noqa: PLC0415
+    from stream_detector.demo.plant import Connection
 
-    broker = service.settings.broker
     if service.broker is not None:
         return Connection(service.broker.host, service.broker.port, protocol="3.1.1")
+    return connection_to(service.settings.broker)
+
+
+def connection_to(broker: BrokerSettings) -> Connection:
+    """Return how the plant reaches a broker.
+
+    Raises:
+        ConfigurationError: It is reached by websockets.
+    """
+    from stream_detector.demo.plant import Connection
+
     address = broker.address
     if address.websockets:
         raise ConfigurationError("--broker: the simulated plant speaks mqtt:// and mqtts://, not websockets")
@@ -164,14 +177,14 @@ class Screen:
         """Count time from here."""
         self._begin = time.monotonic()
 
-    def fault(self, fault: Fault, starts: bool) -> None:  # noqa: FBT001 - the plant calls it so
+    def fault(self, fault: Fault, starts: bool) -> None:
         """Say what the plant does, so that the detector can be judged."""
         where = f"{fault.device} {fault.channel}" if fault.channel else fault.device
         self._print("plant", f"{where}: {FAULTS[fault.kind]} {'begins' if starts else 'ends'}", "2")
 
     def event(self, event: Event) -> None:
         """Read one event of the detector."""
-        from stream_detector.core.events import AlertChanged, DeviceStateChanged  # noqa: PLC0415
+        from stream_detector.core.events import AlertChanged, DeviceStateChanged
 
         if isinstance(event, DeviceStateChanged):
             if event.previous:
@@ -195,7 +208,9 @@ class Screen:
         last, at = 0.0, time.monotonic()
         while not stop.wait(STATUS_EVERY_S):
             now, total = time.monotonic(), service.telemetry.readings()
-            states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in self._states.items() if count)
+            states = ", ".join(
+                f"{count} {state.replace('_', ' ')}" for state, count in self._states.items() if count
+            )
             self._print(
                 "status",
                 f"{(total - last) / (now - at):.0f} readings/s; devices: {states};"

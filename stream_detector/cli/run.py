@@ -10,8 +10,8 @@ from stream_detector.cli import common
 
 def command(config: Path = common.CONFIG) -> None:
     """Run the service until SIGTERM or Ctrl-C."""
-    from stream_detector.service import Service  # noqa: PLC0415 - what --help does not need
-    from stream_detector.settings import load  # noqa: PLC0415
+    from stream_detector.service import Service
+    from stream_detector.settings import load
 
     settings = load(config)
     common.log_to_stderr(settings.log_level)

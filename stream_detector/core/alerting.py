@@ -85,12 +85,11 @@ class Alerting:
             outcome.events.extend(batch.added.get(i, ()))
             self._reading(batch, i, outcome)
 
-    def tick(self, at: int, deaf: int, scores: NDArray[np.float64], outcome: Outcome) -> None:
+    def tick(self, at: int, scores: NDArray[np.float64], outcome: Outcome) -> None:
         """Raise and update silence alerts; forget what no relapse can open again.
 
         Args:
             at: Service clock, µs.
-            deaf: All recorded gaps so far, µs.
             scores: Quiet time / allowed quiet time of each slot.
             outcome: Gets the events.
         """
@@ -102,7 +101,7 @@ class Alerting:
             stepped = self._step(slot, "silence", judged, outcome)
             if stepped:
                 details = description.of_silence(
-                    quiet=float(at - table["heard"][slot] - (deaf - table["deaf"][slot])),
+                    quiet=float(at - table["heard"][slot] - table["unheard"][slot]),
                     cadence=float(table["cadence"][slot]),
                     arrivals=int(table["arrivals"][slot]),
                     at_least=self._spec.silence_at_least or 0,

@@ -36,7 +36,7 @@ COLUMNS: Mapping[str, Column] = {
     "forgotten": Column(np.int64, fill=NEVER),  # newest event time among forgotten identities
     "seq": Column(np.int64, fill=NO_SEQ),
     "heard": Column(np.int64, fill=NEVER),  # arrival of the last reading, µs
-    "deaf": Column(np.int64),  # all recorded gaps up to then, µs
+    "unheard": Column(np.int64),  # for so much of the time since then we could hear nobody, µs
     "cadence": Column(np.float64),  # slowly decaying maximum of the time between arrivals, µs
     "arrivals": Column(np.int64),  # how many of those were learned
     "layout": Column(np.int32, fill=-1),
@@ -117,7 +117,6 @@ class Devices:
         readings: Readings,
         identity: NDArray[np.uint64],
         lateness: int,
-        deaf: int,
     ) -> Admission:
         """Judge a batch in arrival order.
 
@@ -126,7 +125,6 @@ class Devices:
             readings: The batch.
             identity: What tells one reading from another, (n,).
             lateness: How much older than the newest a reading may be, µs.
-            deaf: All recorded gaps so far, µs.
         """
         verdict = np.empty(len(slots), dtype=np.int8)
         cadence = np.empty(len(slots))
@@ -138,7 +136,6 @@ class Devices:
             readings.seq,
             identity,
             lateness,
-            deaf,
             self.table["newest"],
             self.table["identities"],
             self.table["identity_ts"],
@@ -146,7 +143,7 @@ class Devices:
             self.table["forgotten"],
             self.table["seq"],
             self.table["heard"],
-            self.table["deaf"],
+            self.table["unheard"],
             self.table["cadence"],
             self.table["arrivals"],
             verdict,
@@ -154,6 +151,11 @@ class Devices:
             arrivals,
         )
         return Admission(verdict, cadence, arrivals, int(missing))
+
+    def miss(self, start: int, stop: int) -> None:
+        """Note that nobody could be heard for a while; for each device, only from its last arrival on."""
+        heard = self.table["heard"][: self.table.size]
+        self.table["unheard"][: self.table.size] += np.maximum(0, stop - np.maximum(heard, start))
 
     def last_identity(self, slot: int) -> tuple[int, int]:
         """Return event time and identity of a device's last accepted reading."""
@@ -238,7 +240,6 @@ def _admit(  # noqa: C901 - each reading is judged by all that came before it
     seq: NDArray[np.int64],
     identity: NDArray[np.uint64],
     lateness: int,
-    deaf: int,
     newest: NDArray[np.int64],
     identities: NDArray[np.uint64],
     identity_ts: NDArray[np.int64],
@@ -246,7 +247,7 @@ def _admit(  # noqa: C901 - each reading is judged by all that came before it
     forgotten: NDArray[np.int64],
     last_seq: NDArray[np.int64],
     heard: NDArray[np.int64],
-    deaf_then: NDArray[np.int64],
+    unheard: NDArray[np.int64],
     cadence: NDArray[np.float64],
     arrivals: NDArray[np.int64],
     verdict: NDArray[np.int8],
@@ -257,10 +258,10 @@ def _admit(  # noqa: C901 - each reading is judged by all that came before it
     for i in range(slots.shape[0]):
         s = slots[i]
         before = newest[s]
-        unheard = deaf - deaf_then[s]
-        quiet = 0 if heard[s] == NEVER else arrival[i] - heard[s] - unheard
+        deaf = unheard[s]
+        quiet = 0 if heard[s] == NEVER else arrival[i] - heard[s] - deaf
         heard[s] = max(heard[s], arrival[i])
-        deaf_then[s] = deaf
+        unheard[s] = 0
         cadence_then[i] = cadence[s]
         arrivals_then[i] = arrivals[s]
         # Known already, or too old?
@@ -291,7 +292,7 @@ def _admit(  # noqa: C901 - each reading is judged by all that came before it
         # How often the device speaks: elements of one list share an arrival and do not count; a
         # backlog arrives in no time, but its event times keep the true pace.
         if before != NEVER and quiet > 0:
-            gap = float(max(quiet, ts[i] - before - unheard))
+            gap = float(max(quiet, ts[i] - before - deaf))
             if arrivals[s] >= CADENCE_KNOWN:
                 gap = min(gap, CADENCE_GROWTH * cadence[s])
             cadence[s] = max(gap, CADENCE_DECAY * cadence[s])

@@ -41,7 +41,6 @@ class Pipeline:
     ) -> None:
         self.streams = {spec.name: Stream(spec, initial()) for spec in specs}
         self._model = model
-        self._deaf = 0  # all recorded gaps so far, µs
 
     def process(self, record: Record) -> dict[str, Outcome]:
         """Take one record in and return what it gave, by stream.
@@ -51,11 +50,12 @@ class Pipeline:
         """
         match record:
             case Readings():
-                return {record.stream: self.streams[record.stream].process(record, self._deaf)}
+                return {record.stream: self.streams[record.stream].process(record)}
             case Tick():
-                return {name: stream.tick(record.at, self._deaf) for name, stream in self.streams.items()}
+                return {name: stream.tick(record.at) for name, stream in self.streams.items()}
             case Gap():
-                self._deaf += max(0, record.stop - record.start)
+                for stream in self.streams.values():
+                    stream.devices.miss(record.start, record.stop)
                 return {}
             case ModelSet():
                 detector = self._model(record)

@@ -127,7 +127,7 @@ def allowed_repeats(longest: int) -> float:
     return max(STUCK_AT_LEAST, STUCK_FACTOR * longest)
 
 
-def silent(state: Arrays, size: int, at: int, deaf: int, at_least: int) -> NDArray[np.float64]:
+def silent(state: Arrays, size: int, at: int, at_least: int) -> NDArray[np.float64]:
     """Return quiet time / allowed quiet time of each device at an instant, (size,).
 
     Allowed are five times the device's own cadence; devices whose cadence is not known yet get 0.
@@ -136,12 +136,11 @@ def silent(state: Arrays, size: int, at: int, deaf: int, at_least: int) -> NDArr
         state: Arrays of `stream_detector.core.devices.COLUMNS`.
         size: Number of slots in use.
         at: Service clock, µs.
-        deaf: All recorded gaps so far, µs.
         at_least: Quiet time that is always allowed, µs.
     """
     heard = state["heard"][:size]
     known = (state["arrivals"][:size] >= CADENCE_KNOWN) & (heard != NEVER)
-    quiet = (at - heard[known]) - (deaf - state["deaf"][:size][known])
+    quiet = at - heard[known] - state["unheard"][:size][known]
     allowed = np.maximum(float(at_least), SILENCE_FACTOR * state["cadence"][:size][known])
     out = np.zeros(size)
     out[known] = quiet / allowed

@@ -95,14 +95,14 @@ class Stream:
         place = -1 if slot is None else int(self.devices.table["layout"][slot])
         return self.layouts[place].channels if place >= 0 else ()
 
-    def process(self, readings: Readings, deaf: int) -> Outcome:
+    def process(self, readings: Readings) -> Outcome:
         """Take a batch in; see `stream_detector.core.pipeline.Pipeline.process`."""
         outcome = Outcome()
         devices = self.devices
         slots = devices.slots(readings.devices, readings.tags)
         offsets = readings.offsets()
         identity = identities(readings, offsets, *self._channel_hashes(readings.columns))
-        admission = devices.admit(slots, readings, identity, self.spec.lateness, deaf)
+        admission = devices.admit(slots, readings, identity, self.spec.lateness)
         accepted = np.flatnonzero(admission.verdict == ACCEPTED)
 
         batch = JudgedBatch.blank(readings, slots, identity, admission)
@@ -122,13 +122,13 @@ class Stream:
         counts.missing_seq = admission.missing
         return outcome
 
-    def tick(self, at: int, deaf: int) -> Outcome:
+    def tick(self, at: int) -> Outcome:
         """Judge silence at an instant of the service clock."""
         outcome = Outcome()
         if self.spec.silence_at_least is not None:
             table = self.devices.table
-            scores = limits_of.silent(table.arrays, table.size, at, deaf, self.spec.silence_at_least)
-            self._alerting.tick(at, deaf, scores, outcome)
+            scores = limits_of.silent(table.arrays, table.size, at, self.spec.silence_at_least)
+            self._alerting.tick(at, scores, outcome)
         return outcome
 
     def _settle(self, batch: JudgedBatch, accepted: NDArray[np.int64]) -> None:

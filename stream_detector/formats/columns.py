@@ -172,8 +172,7 @@ class Columns:
         """Return what was collected as a batch, None where there is nothing; start anew."""
         if not self.devices:
             return None
-        shapes = np.array(self.shapes, dtype=np.int32)
-        used, shapes = np.unique(shapes, return_inverse=True)
+        used, shapes = np.unique(np.array(self.shapes, dtype=np.int32), return_inverse=True)
         batch = Readings(
             stream=self.stream,
             devices=self.devices,

@@ -201,12 +201,12 @@ class Intake:
                 self._refuse(stream, route, unknown, payload, arrival, None, taken)
                 continue
             tally.accepted += 1
-            for index, error in refused:
-                tally.refused_readings[error.reason] += 1
-                message = f"element {index} of the list: {error}"
+            for index, why in refused:
+                tally.refused_readings[why.reason] += 1
+                message = f"element {index} of the list: {why}"
                 taken.rejected.append(
                     rejection(
-                        stream.name, error.reason, message, route.topic, payload, arrival, whole_message=False
+                        stream.name, why.reason, message, route.topic, payload, arrival, whole_message=False
                     )
                 )
         for stream in self._streams:

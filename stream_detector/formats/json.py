@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,11 +27,30 @@ _MICROSECOND = timedelta(microseconds=1)
 _MILLISECONDS_FROM = 1e11
 """Numbers from here on are milliseconds: as seconds they would be in the year 5138."""
 
+_FARTHEST = 1e15
+"""Numbers from here on are no times; as milliseconds they would be in the year 33,658."""
+
 _Seq = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 _Time = Annotated[datetime, msgspec.Meta(tz=True)] | int | float
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises: for text that is no UTF-8 the error of Python's own decoder."""
+
+_FIELDS = {
+    "$.ts": ("timestamp", "ts must be RFC 3339 with a zone, or seconds or milliseconds since 1970"),
+    "$.seq": ("seq", "seq must be a whole number below 2^62"),
+    "$.device_id": ("device_name", "device_id must be a string"),
+}
+
+_SAID = {
+    "array": "a list",
+    "bool": "true/false",
+    "float": "a number",
+    "int": "a number",
+    "object": "an object",
+    "str": "text",
+}
+"""What msgspec calls JSON's types -> what a person does."""
 
 _WORDS = re.compile(rb"(?:^|[\[{:,\s-])(NaN|Infinity|nan|inf)\b")
 
@@ -44,6 +64,7 @@ def microseconds(time: datetime | float) -> int:
     """
     if isinstance(time, datetime):
         return (time - _EPOCH) // _MICROSECOND
+    time = max(-_FARTHEST, min(time, _FARTHEST))  # the bounds of time refuse it later
     if abs(time) >= _MILLISECONDS_FROM:
         return round(time * 1000)
     return round(time * 1_000_000)
@@ -251,10 +272,8 @@ class MappedJson:
         if raw is None:
             return None
         if self._coerce and isinstance(raw, str):
-            try:
+            with suppress(ValueError):
                 raw = float(raw)
-            except ValueError:
-                pass
         try:
             return microseconds(msgspec.convert(raw, _Time))
         except (msgspec.ValidationError, OverflowError, ValueError):
@@ -274,29 +293,28 @@ class MappedJson:
 
 def explain(error: Exception, payload: bytes) -> RefusedError:
     """Return why a payload is refused, in a word and a sentence."""
-    text = str(error)
     if not payload.strip():
         return RefusedError("empty", "the payload is empty; send a JSON object")
     if isinstance(error, RecursionError):
         return RefusedError("malformed", "the JSON is nested too deeply")
-    if not isinstance(error, msgspec.ValidationError):
-        return _broken(text, payload)
+    if isinstance(error, msgspec.ValidationError):
+        return _not_ours(str(error))
+    return _broken(str(error), payload)
+
+
+def _not_ours(text: str) -> RefusedError:
+    """Return why JSON is not of the canonical shape, from what msgspec says of it."""
     if "out of range" in text:
         return RefusedError("not_finite", "a number is too large to be finite")
-    where = text.rpartition(" - at ")[2].strip("`") if " - at " in text else "$"
     if "required field `values`" in text:
         return RefusedError("no_values", 'the object has no "values"; send {"values": {"channel": number}}')
-    if where.startswith("$.ts"):
-        return RefusedError(
-            "timestamp", "ts must be RFC 3339 with a zone, or seconds or milliseconds since 1970"
-        )
-    if where.startswith("$.seq"):
-        return RefusedError("seq", "seq must be a whole number below 2^62")
-    if where.startswith("$.device_id"):
-        return RefusedError("device_name", "device_id must be a string")
+    where = text.rpartition(" - at ")[2].strip("`") if " - at " in text else "$"
+    for field, (reason, sentence) in _FIELDS.items():
+        if where.startswith(field):
+            return RefusedError(reason, sentence)
     got = re.search(r"got `(\w+)`", text)
-    kind = f" instead of a {got[1]}" if got else ""
-    wanted = "a number" if where.startswith("$.values.") or where.startswith("$.values[") else "an object"
+    kind = f", not {_SAID.get(got[1], got[1])}" if got else ""
+    wanted = "a number" if where.startswith(("$.values.", "$.values[")) else "an object"
     return RefusedError("wrong_type", f"{where[:128]} must be {wanted}{kind}")
 
 

@@ -9,10 +9,10 @@ _FORBIDDEN = {"Cc": "a control character", "Cf": "a format character", "Cs": "a 
 
 
 def name_error(name: str) -> str | None:
-    """Return why a text cannot be a name, or None where it can.
+    r"""Return why a text cannot be a name, or None where it can.
 
     Example:
-        >>> name_error("pump-17"), name_error("Kühlhaus 3"), name_error("a\\nb")
+        >>> name_error("pump-17"), name_error("Kühlhaus 3"), name_error("a\nb")
         (None, None, 'it contains a control character (U+000A)')
     """
     if not name:

@@ -91,7 +91,7 @@ class IntakeSettings(BaseModel):
     channels: dict[Annotated[str, AfterValidator(_name)], ChannelSettings] = Field(
         default_factory=dict,
         max_length=MAX_CHANNELS,
-        description="Declared channels; others are not looked at. Without it each device's channels are learned.",
+        description="Declared channels; others are not looked at. Empty: each device's channels are learned.",
     )
     max_channels: int = Field(
         MAX_CHANNELS, ge=1, le=MAX_CHANNELS, description="Learned channels a device may have."
@@ -106,6 +106,8 @@ class IntakeSettings(BaseModel):
         wanted = re.findall(r"\{(\w+)\}", self.device)
         if not wanted:
             raise ValueError("device must name at least one capture, such as {device}")
+        if re.search(r"[{}]", re.sub(r"\{\w+\}", "", self.device)):
+            raise ValueError("device has a brace that belongs to no {name}")
         for name in wanted:
             if name not in captures and name != "device":
                 raise ValueError(f"device uses {{{name}}}, which topic {self.topic!r} does not capture")

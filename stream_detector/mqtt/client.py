@@ -8,7 +8,7 @@ and retries are used. One object serves one connection.
 Private names of paho that are used here (all exist in 2.1 and 2.2): `_connect_timeout`,
 `_create_socket_connection`, `_handle_publish`, `_handle_pubackcomp`, `_host`, `_in_packet`,
 `_loop_rc_handle`, `_packet_handle`, `_packet_queue`, `_packet_read`, `_sock`, `_sock_close`, `_sock_recv`,
-`_ssl`, `_ssl_context`, `_ssl_wrap_socket`.
+`_sock_send`, `_ssl`, `_ssl_context`, `_ssl_wrap_socket`.
 """
 
 from __future__ import annotations
@@ -50,11 +50,13 @@ class Client(paho.Client):
         goodbye: Reason code of the broker's DISCONNECT (MQTT 5).
     """
 
-    def __init__(self, client_id: str, *, mqtt5: bool, websockets: bool, max_payload: int) -> None:
+    def __init__(
+        self, client_id: str, *, mqtt5: bool, websockets: bool, max_payload: int, keep_session: bool = True
+    ) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
-            clean_session=None if mqtt5 else False,
+            clean_session=None if mqtt5 else not keep_session,
             protocol=paho.MQTTv5 if mqtt5 else paho.MQTTv311,
             transport="websockets" if websockets else "tcp",
             reconnect_on_failure=False,
@@ -129,6 +131,13 @@ class Client(paho.Client):
         except OSError as error:
             self.error = error
             raise
+
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        """Keep a packet that a websocket has taken in part: it says 0, and paho would forget the packet."""
+        sent = super()._sock_send(buf)
+        if not sent:
+            raise BlockingIOError
+        return sent
 
     def _packet_handle(self) -> MQTTErrorCode:
         """Let no packet raise, and note a DISCONNECT: paho 2.1 does neither."""

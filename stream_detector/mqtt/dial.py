@@ -34,7 +34,11 @@ def new_client(
     address = settings.address
     bulk = settings.receive == "bulk" and not address.websockets
     client = (BulkClient if bulk else Client)(
-        client_id, mqtt5=mqtt5, websockets=address.websockets, max_payload=max_payload
+        client_id,
+        mqtt5=mqtt5,
+        websockets=address.websockets,
+        max_payload=max_payload,
+        keep_session=settings.session_expiry_s > 0,
     )
     client.connect_timeout = settings.connect_timeout_s
     client.will_set(will[0], will[1], qos=1, retain=True)
@@ -63,7 +67,7 @@ def dial(client: Client, settings: BrokerSettings, *, mqtt5: bool) -> None:
                 address.host,
                 address.port,
                 settings.keepalive_s,
-                clean_start=False,
+                clean_start=settings.session_expiry_s == 0,
                 properties=_connect_properties(settings, client),
             )
         else:

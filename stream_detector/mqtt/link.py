@@ -191,7 +191,7 @@ class Link:
         After a reconnect the same packet ids may stand for other messages; what is not acknowledged
         comes again.
         """
-        if self.connected and received.epoch == self.epoch:
+        if self.connected and received.epoch == self.epoch and any(received.packet_ids):
             self._out.append(puback_frames(received.packet_ids))
             self.flush()
 

@@ -111,8 +111,9 @@ class BrokerSettings(BaseModel):
     session_expiry_s: Annotated[
         int,
         Field(
-            description="Seconds that the broker keeps our session while we are away (MQTT 5).",
-            ge=60,
+            description="Seconds that the broker keeps our session while we are away (MQTT 5); "
+            "0: what arrives meanwhile is lost, with 3.1.1 too.",
+            ge=0,
             lt=1 << 32,
         ),
     ] = 14 * DAY_S

@@ -82,7 +82,7 @@ def comparable(event: CoreEvent) -> CoreEvent:
 
 def memory(pipeline: Pipeline) -> dict[str, Any]:
     """Return all that a pipeline remembers, arrays as their bytes."""
-    out: dict[str, Any] = {"deaf": pipeline._deaf}
+    out: dict[str, Any] = {}
     for stream in pipeline.streams.values():
         tables = {"devices": stream.devices.table}
         tables |= {f"layout {layout.channels}": layout.table for layout in stream.layouts}

@@ -187,6 +187,17 @@ def test_silence_is_not_our_deafness() -> None:
     assert [alert.event for alert in alerts(events(pipe, Tick(back + 5 * SECOND)))] == ["raise"]
 
 
+def test_a_gap_before_the_last_reading_is_no_excuse() -> None:
+    """What piled up meanwhile may arrive before the gap is recorded: silence counts from then on."""
+    pipe = pipeline(channels=LIMITS)
+    events(pipe, batch(usual(150)))
+    back = START + 750 * SECOND
+    piled = [reading._replace(arrival=back - SECOND) for reading in usual(600, 150)]
+    assert events(pipe, batch(piled), Gap(START + 149 * SECOND, back), Tick(back + SECOND)) == []
+    found = events(pipe, Tick(back + 60 * SECOND))
+    assert [alert.kind for alert in alerts(found)] == ["silence"]
+
+
 def test_a_new_device_is_not_silent() -> None:
     """Until its cadence is known, nothing is expected of it."""
     pipe = pipeline(channels=LIMITS)

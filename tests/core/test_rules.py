@@ -109,8 +109,9 @@ def silent(quiet_s: float, cadence_s: float, *, arrivals: int = 20, deaf_s: floa
     table["heard"][slot] = START
     table["cadence"][slot] = cadence_s * SECOND
     table["arrivals"][slot] = arrivals
+    table["unheard"][slot] = deaf_s * SECOND
     at = START + int(quiet_s * SECOND)
-    scores = rules.silent(table.arrays, table.size, at, int(deaf_s * SECOND), 3 * SECOND)
+    scores = rules.silent(table.arrays, table.size, at, 3 * SECOND)
     return float(scores[0])
 
 
@@ -137,4 +138,4 @@ def test_a_device_that_never_spoke_is_not_silent() -> None:
     table = Table(DEVICE_COLUMNS)
     table.add()
     assert table["heard"][0] == NEVER
-    assert rules.silent(table.arrays, 1, START, 0, 0).tolist() == [0.0]
+    assert rules.silent(table.arrays, 1, START, 0).tolist() == [0.0]

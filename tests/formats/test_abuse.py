@@ -45,7 +45,7 @@ CORPUS = [
     pytest.param(b"[" * 60_000, "malformed", "nested too deeply", id="a deep list"),
     pytest.param(b'{"a":' * 13_000 + b"1", "malformed", "nested too deeply", id="a deep object"),
     pytest.param(
-        value("[" * 30_000 + "]" * 30_000), "malformed", "nested too deeply", id="a deep list as a value"
+        value("[" * 30_000 + "]" * 30_000), "wrong_type", "a number, not a list", id="a deep list as a value"
     ),
     pytest.param(b"\xef\xbb\xbf" + value("1"), "malformed", "no JSON", id="a byte order mark"),
     pytest.param(value("1").decode().encode("utf-16"), "encoding", "not UTF-8 from byte 0", id="UTF-16"),
@@ -53,9 +53,6 @@ CORPUS = [
     pytest.param(b'{"values": {"\xff": 1}}', "encoding", "not UTF-8 from byte 13", id="a broken channel"),
     pytest.param(
         b'{"device_id": "\xc3\x28", "values": {"x": 1}}', "encoding", "not UTF-8", id="a broken device"
-    ),
-    pytest.param(
-        field('"more": "\xff"').replace(b"\xc3\xbf", b"\xff"), "encoding", "not UTF-8", id="a broken field"
     ),
     pytest.param(b"null", "wrong_type", "must be an object", id="null"),
     pytest.param(b"true", "wrong_type", "must be an object", id="true"),
@@ -68,8 +65,8 @@ CORPUS = [
     pytest.param(b'{"values": 3}', "wrong_type", "$.values must be an object", id="values are a number"),
     pytest.param(b'{"values": [1]}', "wrong_type", "$.values must be an object", id="values are a list"),
     pytest.param(value("null"), "no_values", "at least one channel", id="a value is null"),
-    pytest.param(value("true"), "wrong_type", "must be a number instead of a bool", id="true as a number"),
-    pytest.param(value('"2"'), "wrong_type", "must be a number instead of a str", id="text as a number"),
+    pytest.param(value("true"), "wrong_type", "must be a number, not true/false", id="true as a number"),
+    pytest.param(value('"2"'), "wrong_type", "must be a number, not text", id="text as a number"),
     pytest.param(value("{}"), "wrong_type", "must be a number", id="an object as a number"),
     pytest.param(value("[1]"), "wrong_type", "must be a number", id="a list as a number"),
     pytest.param(value("NaN"), "not_finite", "leave the channel out", id="NaN"),
@@ -145,7 +142,7 @@ def test_a_device_name_that_is_none(name: str, says: str) -> None:
     assert sentence.isprintable()
 
 
-@pytest.mark.parametrize("name", ["pump-017", "Kühlhaus 3", "a" * 128, "泵", "+/#", "<b>", "𝟙", "{device}"])
+@pytest.mark.parametrize("name", ["pump-017", "Kühlhaus 3", "a" * 128, "泵", "+/#", "<b>", "{device}"])
 def test_a_device_name_that_is_one(name: str) -> None:
     """Any visible text of 1 to 128 characters, and spaces."""
     assert only(take(("plant", device(name)), topic="plant")).devices == [name]
@@ -166,9 +163,10 @@ def test_duplicate_keys() -> None:
 
 
 def test_fields_that_nobody_knows() -> None:
-    """They are passed over, whatever they hold."""
-    content = field('"more": [{"values": {"x": "text"}}], "version": null')
-    assert rows(only(take(content))) == [("pump-1", {"x": 1.0})]
+    """They are passed over, whatever they hold; text in them need not even be UTF-8."""
+    for more in (b'[{"values": {"x": "text"}}]', b"null", b'"\xff"', b"9" * 400):
+        content = b'{"more": ' + more + b', "values": {"x": 1}}'
+        assert rows(only(take(content))) == [("pump-1", {"x": 1.0})]
 
 
 def test_a_payload_above_the_limit() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from stream_detector.mqtt.frames import publish_frame
 from stream_detector.mqtt.publisher import Publisher
-from tests.brokers import Mosquitto, Peer, Proxy, wait_for
+from tests.brokers import Mosquitto, Peer, Proxy, free_port, wait_for
 
 from .driving import Driver, ScriptedBroker, answer_subscribe, login_answer, read_packet, wait_for_the_end
 
@@ -218,6 +218,23 @@ def test_qos_0_does_not_pile_up(mosquitto: Mosquitto) -> None:
         pump_until(driver, publisher, lambda: not driver.link.congested)
         sent = publisher.results["sent_qos0"]
         wait_for(lambda: mosquitto.log().count("Received PUBLISH from detector") == sent)
+
+
+def test_a_clogged_websocket_loses_nothing(start_mosquitto: Callable[..., Mosquitto]) -> None:
+    """What a full websocket takes in pieces arrives whole: every message is confirmed in the same connection."""
+    port = free_port()
+    broker = start_mosquitto(config=f"listener {port} 127.0.0.1\nprotocol websockets")
+    with Driver(f"ws://127.0.0.1:{port}", keepalive_s=60).until_ready() as driver:
+        publisher = Publisher(driver.link)
+        broker.freeze()
+        for _ in range(40):
+            publisher.put("out", bytes(200_000))
+        publisher.pump()
+        driver.poll()
+        assert driver.link.congested
+        broker.thaw()
+        pump_until(driver, publisher, lambda: len(publisher) == 0)
+        assert driver.link.reconnects == 0
 
 
 def test_a_frame_is_what_the_standard_says() -> None:

@@ -1,0 +1,142 @@
+"""``python -m benchmarks``: throughput, CPU, latency, memory and start of the whole service.
+
+Ends with 0 however fast it was: the table puts each figure beside its floor, and people judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+from benchmarks import broker, detector, latency, memory, throughput
+from benchmarks.flood import Flood
+from benchmarks.latency import Latency
+from benchmarks.throughput import Rounds, Throughput
+from benchmarks.workload import ANOMALIES, DEVICES, HISTORY, messages
+
+FLOORS = {0: 0.9, 1: 0.8}
+"""Of the service's rate / a bare paho client's, by QoS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How long a run takes.
+
+    Attributes:
+        rounds: Of each receiver and QoS.
+        passes: Readings of each device in a round.
+        latency_s: Time at half load, each QoS.
+        devices: For the memory.
+        starts: Of the service.
+    """
+
+    rounds: int
+    passes: int
+    latency_s: float
+    devices: int
+    starts: int
+
+
+FULL = Size(rounds=5, passes=200, latency_s=5.0, devices=100_000, starts=5)
+QUICK = Size(rounds=3, passes=60, latency_s=2.0, devices=20_000, starts=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """Start and memory of the service.
+
+    Attributes:
+        start_s: From the start of the process to subscribed, the median.
+        fresh_mb: Resident memory then.
+        used_mb: After the run.
+    """
+
+    start_s: float
+    fresh_mb: float
+    used_mb: float
+
+
+def main() -> None:
+    """Measure and print one table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="in less than 40 s; less exact")
+    size = QUICK if parser.parse_args().quick else FULL
+    mosquitto = broker.find()
+    print(_machine(mosquitto), flush=True)
+    with tempfile.TemporaryDirectory() as folder, broker.running(mosquitto, Path(folder)) as port:
+        starts = []
+        for _ in range(size.starts):
+            with detector.running(port, Path(folder) / "service") as service:
+                starts.append(service.start_s)
+        rates, delays, life = _run(port, Path(folder) / "service", size, starts)
+    _print(rates, delays, life, memory.bytes_per_device(size.devices), size)
+
+
+def _run(
+    port: int, folder: Path, size: Size, starts: list[float]
+) -> tuple[list[Throughput], list[Latency], Life]:
+    start = datetime.now(UTC).replace(microsecond=0) - HISTORY
+    with detector.running(port, folder) as service, Flood(port, start) as flood:
+        fresh_mb = service.rss_mb()
+        rounds = Rounds(port, service, flood, size.passes)
+        rounds.warm_up()
+        rates = [rounds.measure(qos, size.rounds) for qos in FLOORS]
+        first, delays = rounds.next_reading, []
+        for found in rates:
+            half = found.service.rate / 2
+            passes = max(1, int(half * size.latency_s / DEVICES))
+            delays.append(latency.measure(port, found.qos, half, first, passes, start))
+            first += passes
+        return rates, delays, Life(median(starts), fresh_mb, service.rss_mb())
+
+
+def _machine(mosquitto: str) -> str:
+    model = next(
+        (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")),
+        platform.machine(),
+    )
+    packages = ", ".join(f"{name} {version(name)}" for name in ("paho-mqtt", "numpy", "numba", "msgspec"))
+    example = messages(0, 1).payloads[0]
+    return (
+        f"{os.cpu_count()} x {model}, {platform.system()} {platform.release()}\n"
+        f"CPython {platform.python_version()}, {packages}, mosquitto {broker.version(mosquitto)}\n"
+        f"{DEVICES} devices, 4 channels, {len(example)} bytes of JSON, {ANOMALIES:.0%} of the readings raise an alert\n"
+    )
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _print(
+    rates: list[Throughput], delays: list[Latency], life: Life, bytes_a_device: float, size: Size
+) -> None:
+    print(f"{'':36}{'service':>12}{'bare paho':>12}{'ratio':>8}{'floor':>7}  rounds")
+    for found in rates:
+        rounds = " ".join(f"{ratio:.2f}" for ratio in found.ratios)
+        print(
+            f"{f'QoS {found.qos}: messages/s':36}{found.service.rate:>12,.0f}{found.bare.rate:>12,.0f}"
+            f"{found.ratio:>8.2f}{FLOORS[found.qos]:>7}  {rounds}"
+        )
+        print(f"{f'QoS {found.qos}: CPU µs a message':36}{found.service.cpu_us:>12.1f}{found.bare.cpu_us:>12.1f}")
+    for delay in delays:
+        what = f"QoS {delay.qos}: publish to alert, ms, p50 / p99"
+        print(
+            f"{what:36}{delay.p50:>7.1f} / {delay.p99:.1f}   at {delay.rate:,.0f} messages/s (half load);"
+            f" {delay.alerts} of {delay.anomalies} alerts"
+        )
+    print(f"{'bytes a device':36}{bytes_a_device:>12,.0f}   at {size.devices:,} devices, window 64")
+    print(f"{'start to subscribed, s':36}{life.start_s:>12.2f}   median of {size.starts}")
+    print(f"{'resident memory, MB':36}{life.fresh_mb:>12.0f}   {life.used_mb:.0f} after the run")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""`stream-detector replay`: a recording through the same core, to the terminal or to a broker."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from prometheus_client import CollectorRegistry
+
+from stream_detector.cli import common
+from stream_detector.errors import BrokerError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stream_detector.core.events import Event
+    from stream_detector.processing import Processing
+    from stream_detector.publications import Publication
+    from stream_detector.recordings import Recording
+    from stream_detector.settings import Settings
+
+CONNECT_S = 10.0
+
+
+def command(
+    files: list[Path] = typer.Argument(
+        help="CSV or JSON-lines files, also .gz; read together, in order of time."
+    ),
+    config: Path | None = typer.Option(
+        None, "--config", "-c", help="Judge by a stream of this configuration."
+    ),
+    stream: str | None = typer.Option(None, help="Which stream; needed where the configuration has several."),
+    speed: float = typer.Option(
+        0.0, min=0, help="10: ten times as fast as recorded; 0: as fast as possible."
+    ),
+    broker: str | None = typer.Option(
+        None, help="Publish the alerts there (mqtt://host:port) instead of printing."
+    ),
+    ignore: str = typer.Option("", help="Columns that are no channels, such as labels: a,b."),
+    json: bool = typer.Option(False, "--json", help="Print alert events as JSON lines."),
+) -> None:
+    """Run recordings through the detector."""
+    from stream_detector import recordings
+    from stream_detector.processing import Processing
+    from stream_detector.telemetry import Telemetry
+
+    settings, name = settings_for(config, stream, broker)
+    recording = recordings.read(files, [column for column in ignore.split(",") if column])
+    devices = len(set(recording.devices))
+    common.note(f"{len(recording)} readings of {devices} devices, channels {', '.join(recording.channels)}")
+    for reason, count in recording.skipped.most_common(3):
+        common.note(f"{count} rows were left out: {reason}")
+    counts: dict[str, int] = {}
+
+    def read(event: Event) -> None:
+        _show(event, counts, quiet=broker is not None, as_json=json, labels=settings.streams[name].labels)
+
+    now = [0]
+    telemetry = Telemetry(settings.streams, CollectorRegistry())
+    processing = Processing(settings, telemetry, lambda: now[0], readers=[read])
+    common.load_bundles(settings, processing)
+    send = _sender(settings) if broker else None
+    begin = time.perf_counter()
+    _play(processing, recording, name, speed, send, now)
+    if send:
+        send(None)
+    seconds = time.perf_counter() - begin
+    result = ", ".join(f"{count} {what}" for what, count in sorted(counts.items())) or "no alerts"
+    common.note(f"done in {seconds:.1f} s ({len(recording) / seconds:.0f} readings/s): {result}")
+
+
+def settings_for(config: Path | None, stream: str | None, broker: str | None) -> tuple[Settings, str]:
+    """Return the configuration and the stream to judge by.
+
+    Raises:
+        ConfigurationError: The stream is not there, or not named although there are several.
+    """
+    from stream_detector.settings import load, validate
+
+    if config is None:
+        name = stream or "replay"
+        settings = validate({"streams": {name: {"topic": "replay/{device}"}}}, where="replay")
+    else:
+        settings = load(config)
+        name = common.stream_name(settings, stream)
+    if broker is not None:
+        reach = settings.broker.model_dump(exclude={"url"}) | {"url": broker}
+        settings = settings.model_copy(update={"broker": type(settings.broker).model_validate(reach)})
+    return settings, name
+
+
+def _play(
+    processing: Processing,
+    recording: Recording,
+    stream: str,
+    speed: float,
+    send: Callable[[list[Publication] | None], None] | None,
+    now: list[int],
+) -> None:
+    from stream_detector.core.records import Readings
+
+    start, begin = int(recording.ts[0]), time.monotonic()
+    with typer.progressbar(length=len(recording), label="replay", file=sys.stderr) as bar:
+        for record in recording.records(stream):
+            if isinstance(record, Readings):
+                now[0] = int(record.arrival[-1])
+                if speed:
+                    due = begin + (int(record.arrival[0]) - start) / 1e6 / speed
+                    time.sleep(max(0.0, due - time.monotonic()))
+                publications = processing.readings(record)
+                bar.update(len(record))
+            else:
+                now[0] = record.at
+                publications = processing.record(record)
+            if send and publications:
+                send(publications)
+
+
+def _show(
+    event: Event, counts: dict[str, int], *, quiet: bool, as_json: bool, labels: tuple[str, str]
+) -> None:
+    import msgspec
+
+    from stream_detector.core.events import AlertChanged
+    from stream_detector.publications import alert_message, timestamp
+
+    if not isinstance(event, AlertChanged):
+        return
+    what = f"{event.kind} {'raised' if event.event == 'raise' else event.event + 'ed'}".replace(
+        "updateed", "updated"
+    )
+    counts[what] = counts.get(what, 0) + 1
+    if quiet:
+        return
+    if as_json:
+        print(msgspec.json.encode(alert_message(event, labels, 0.0)).decode())
+        return
+    at = timestamp(event.updated_at)[:19].replace("T", " ")
+    word = {"raise": "RAISED ", "update": "UPDATED", "clear": "CLEARED"}[event.event]
+    print(
+        f"{at}  {word}  {event.device}  {event.kind} {event.severity} score {event.score:.3g}: {event.reason}"
+    )
+
+
+def _sender(settings: Settings) -> Callable[[list[Publication] | None], None]:
+    """Return what publishes on the broker; called with None it waits until all is confirmed and leaves."""
+    from stream_detector.mqtt.link import Link
+    from stream_detector.mqtt.publisher import Publisher
+    from stream_detector.service import Clock
+
+    if settings.broker.address.scheme == "embedded":
+        raise ConfigurationError("--broker: name a broker that runs, such as mqtt://127.0.0.1:1883")
+    link = Link(
+        settings.broker.model_copy(update={"session_expiry_s": 0}),
+        client_id=f"stream-detector-replay-{time.time_ns():x}",
+        subscriptions=[],
+        will=(f"{settings.topics.base}/replay/status", b"offline"),
+        clock=Clock(),
+    )
+    deadline = time.monotonic() + CONNECT_S
+    while not link.connected:
+        link.poll(0.1)
+        if time.monotonic() > deadline:
+            raise BrokerError(link.problem or f"the broker at {settings.broker.address} does not answer")
+    publisher = Publisher(link)
+
+    def send(publications: list[Publication] | None) -> None:
+        for publication in publications or ():
+            publisher.put(
+                publication.topic, publication.payload, qos=publication.qos, retain=publication.retain
+            )
+        publisher.pump()
+        link.poll(0)
+        while publisher.full or (publications is None and len(publisher)):
+            link.poll(0.1)
+            publisher.pump()
+        if publications is None:
+            link.close(2.0)
+
+    return send

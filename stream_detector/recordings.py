@@ -1,0 +1,244 @@
+"""Recordings: CSV and JSON-lines files -> the same batches that the live service sees.
+
+The arrival of a recorded reading is its event time, and time passes (ticks) between the readings, so
+that silence is judged as it would have been. Files are read together, in the order of time.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+import numpy as np
+
+from stream_detector.core.records import NO_SEQ, Readings, Tick
+from stream_detector.errors import DataError
+from stream_detector.formats.columns import OLDEST
+from stream_detector.formats.json import microseconds
+from stream_detector.formats.names import name_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+TIME_COLUMNS = ("ts", "timestamp", "time", "datetime", "date")
+DEVICE_COLUMNS = ("device_id", "device")
+SEQ_COLUMN = "seq"
+BATCH = 2000
+TICK_US = 1_000_000
+MAX_SKIPPED_SHOWN = 3
+
+Row: TypeAlias = "tuple[int | None, str | None, int | None, dict[str, float]]"
+
+
+@dataclass(slots=True)
+class Recording:
+    """Readings in the order of time.
+
+    Attributes:
+        devices: Device of each reading, length n.
+        ts: Event time, µs, ascending, (n,).
+        seq: The device's own number or `NO_SEQ`, (n,).
+        channels: Names of the columns of `values`.
+        values: NaN where not reported, (n, channels).
+        skipped: Why rows were left out, with counts.
+    """
+
+    devices: list[str]
+    ts: NDArray[np.int64]
+    seq: NDArray[np.int64]
+    channels: tuple[str, ...]
+    values: NDArray[np.float64]
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        """Return the number of readings."""
+        return len(self.devices)
+
+    def records(self, stream: str) -> Iterator[Readings | Tick]:
+        """Yield the recording as records of a stream; a tick where a second or more passes."""
+        cuts = np.flatnonzero(np.diff(self.ts) >= TICK_US) + 1
+        for start, stop in zip([0, *cuts], [*cuts, len(self)], strict=True):
+            for begin in range(start, stop, BATCH):
+                yield self._batch(stream, begin, min(begin + BATCH, stop))
+            if stop < len(self):
+                yield Tick(int(self.ts[stop]) - 1)
+
+    def columns(self, channels: Sequence[str]) -> NDArray[np.float64]:
+        """Return the values of these channels, (n, len(channels)).
+
+        Raises:
+            DataError: One of them is not in the recording.
+        """
+        missing = [name for name in channels if name not in self.channels]
+        if missing:
+            raise DataError(f"the recording has no column {missing[0]!r}; it has {', '.join(self.channels)}")
+        return self.values[:, [self.channels.index(name) for name in channels]]
+
+    def _batch(self, stream: str, start: int, stop: int) -> Readings:
+        part = self.values[start:stop]
+        reported = ~np.isnan(part)
+        names, shapes = np.unique(reported, axis=0, return_inverse=True)
+        n = stop - start
+        return Readings(
+            stream=stream,
+            devices=self.devices[start:stop],
+            columns=tuple(
+                tuple(name for name, there in zip(self.channels, row, strict=True) if there) for row in names
+            ),
+            shapes=shapes.reshape(-1).astype(np.int32),
+            values=part[reported],
+            ts=self.ts[start:stop],
+            arrival=self.ts[start:stop],
+            seq=self.seq[start:stop],
+            index=np.zeros(n, dtype=np.int32),
+        )
+
+
+def read(paths: Sequence[Path], ignore: Sequence[str] = ()) -> Recording:
+    """Read files together.
+
+    A CSV file has a header; one column is the time (ts, timestamp, time, datetime or date), one may
+    be the device (device or device_id) and the number (seq); all others are channels. Where no column
+    names the device, each file is a device, named like the file. JSON lines are canonical payloads.
+
+    Args:
+        paths: Files ending in .csv, .jsonl or .ndjson, also with .gz.
+        ignore: Columns that are no channels, such as labels.
+
+    Raises:
+        DataError: A file cannot be read, or has nothing in it.
+    """
+    rows: list[tuple[int, str, int, dict[str, float]]] = []
+    skipped: Counter[str] = Counter()
+    for path in paths:
+        own_name = path.name.split(".")[0]
+        for ts, device, seq, values in _rows(path, set(ignore), skipped):
+            if ts is None or ts <= OLDEST:
+                skipped["no time after the year 2000"] += 1
+            elif not values:
+                skipped["no number in any channel"] += 1
+            elif error := name_error(own_name if device is None else device):
+                skipped[f"the device's name: {error}"] += 1
+            else:
+                rows.append((ts, device or own_name, NO_SEQ if seq is None else seq, values))
+    if not rows:
+        why = f" ({', '.join(f'{count} rows: {reason}' for reason, count in skipped.most_common(3))})"
+        raise DataError(f"{', '.join(map(str, paths))}: there is no reading in it{why if skipped else ''}")
+    rows.sort(key=lambda row: row[0])  # stable: readings of one time keep their order
+    channels = tuple(dict.fromkeys(name for row in rows for name in row[3]))
+    place = {name: k for k, name in enumerate(channels)}
+    table = np.full((len(rows), len(channels)), np.nan)
+    for i, row in enumerate(rows):
+        for name, value in row[3].items():
+            table[i, place[name]] = value
+    return Recording(
+        devices=[row[1] for row in rows],
+        ts=np.array([row[0] for row in rows], dtype=np.int64),
+        seq=np.array([row[2] for row in rows], dtype=np.int64),
+        channels=channels,
+        values=table,
+        skipped=skipped,
+    )
+
+
+def _rows(path: Path, ignore: set[str], skipped: Counter[str]) -> Iterator[Row]:
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    kind = suffixes[-1] if suffixes else ""
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text, or not whole"
+        raise DataError(f"{path}: cannot be read: {reason}") from None
+    if kind == ".csv":
+        return _csv_rows(path, text, ignore)
+    if kind in {".jsonl", ".ndjson"}:
+        return _json_rows(text, ignore, skipped)
+    raise DataError(f"{path}: the name must end in .csv, .jsonl or .ndjson (also with .gz)")
+
+
+def _csv_rows(path: Path, text: str, ignore: set[str]) -> Iterator[Row]:
+    header_line = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=header_line.count)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    try:
+        header = [name.strip() for name in next(reader)]
+    except StopIteration:
+        raise DataError(f"{path}: the file is empty") from None
+    lower = [name.lower() for name in header]
+    time_at = next((lower.index(name) for name in TIME_COLUMNS if name in lower), None)
+    if time_at is None:
+        raise DataError(f"{path}: no column is the time; name one of {', '.join(TIME_COLUMNS)}")
+    device_at = next((lower.index(name) for name in DEVICE_COLUMNS if name in lower), None)
+    seq_at = lower.index(SEQ_COLUMN) if SEQ_COLUMN in lower else None
+    special = {time_at, device_at, seq_at}
+    channels = [
+        (k, name)
+        for k, name in enumerate(header)
+        if k not in special and name not in ignore and not name_error(name)
+    ]
+    for cells in reader:
+        if len(cells) != len(header):
+            continue  # an empty or a cut line
+        values = {name: number for k, name in channels if (number := _number(cells[k])) is not None}
+        device = cells[device_at].strip() or None if device_at is not None else None
+        seq = _number(cells[seq_at]) if seq_at is not None else None
+        yield _time(cells[time_at]), device, None if seq is None else int(seq), values
+
+
+class _Line(msgspec.Struct):
+    values: dict[str, float | None]
+    device_id: str | None = None
+    ts: datetime | int | float | None = None
+    seq: int | None = None
+
+
+def _json_rows(text: str, ignore: set[str], skipped: Counter[str]) -> Iterator[Row]:
+    decode = msgspec.json.Decoder(_Line).decode
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        try:
+            found = decode(line)
+        except (msgspec.DecodeError, RecursionError):
+            skipped["no canonical reading"] += 1
+            continue
+        values = {
+            name: x
+            for name, x in found.values.items()
+            if x is not None and name not in ignore and not name_error(name)
+        }
+        ts = found.ts
+        if isinstance(ts, datetime) and ts.tzinfo is None:
+            ts = ts.replace(tzinfo=UTC)
+        yield None if ts is None else microseconds(ts), found.device_id, found.seq, values
+
+
+def _number(cell: str) -> float | None:
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _time(cell: str) -> int | None:
+    """Return µs of a cell: RFC 3339 or alike, or epoch seconds or milliseconds; without a zone it is UTC."""
+    number = _number(cell)
+    if number is not None:
+        return microseconds(number)
+    try:
+        time = datetime.fromisoformat(cell.strip())
+    except ValueError:
+        return None
+    return microseconds(time if time.tzinfo else time.replace(tzinfo=UTC))
