@@ -196,7 +196,8 @@ class Processing:
             rejection(
                 readings.stream,
                 "internal_error",
-                f"{len(readings)} readings could not be processed ({type(error).__name__}); please report this",
+                f"{len(readings)} readings could not be processed ({type(error).__name__});"
+                " please report this",
                 self.settings.streams[readings.stream].topic,
                 b"",
                 int(readings.arrival[0]),
@@ -241,13 +242,13 @@ def misfit(name: str, stream: StreamSettings, model: FittedModel) -> str | None:
     if missing:
         return (
             f"model '{model.name}' was trained on {len(model.channels)} channels, but stream '{name}' has"
-            f" {len(declared)}; missing: {', '.join(map(repr, missing))}. Add it under streams.{name}.channels,"
-            f" or retrain with `stream-detector train {name}`."
+            f" {len(declared)}; missing: {', '.join(map(repr, missing))}. Add it under"
+            f" streams.{name}.channels, or retrain with `stream-detector train {name}`."
         )
     if model.window != stream.window:
         return (
-            f"model '{model.name}' was trained with a window of {model.window} readings, but stream '{name}' has"
-            f" {stream.window}. Set streams.{name}.window: {model.window}, or retrain with"
+            f"model '{model.name}' was trained with a window of {model.window} readings, but stream"
+            f" '{name}' has {stream.window}. Set streams.{name}.window: {model.window}, or retrain with"
             f" `stream-detector train {name}`."
         )
     return None

@@ -300,7 +300,7 @@ def _first_mistake(
         what = f"there is no such key; legal are {', '.join(_legal(path[:-1]))}"
     elif mistake["type"] == "missing":
         what = "this key is missing"
-    elif mistake["type"] not in {"value_error"}:
+    elif mistake["type"] != "value_error":
         came = _value_at(content, path)
         if came is not _ABSENT and not any(secret in step for step in path for secret in SECRET_KEYS):
             what = f"{what}, not {_shown(came)}"

@@ -103,7 +103,7 @@ class Columns:
             for name in names:
                 error = name_error(name)
                 if error:
-                    raise RefusedError("channel_name", f"{_short(name)} cannot be a channel: {error}")
+                    raise RefusedError("channel_name", f"{short(name)} cannot be a channel: {error}")
             if len(names) > self.settings.max_channels:
                 raise RefusedError(
                     "channel_limit",
@@ -135,7 +135,7 @@ class Columns:
         if route.named is not None and given != route.named:
             raise RefusedError(
                 "device_mismatch",
-                f"the payload says device {_short(given)}, the topic says {_short(route.named)}",
+                f"the payload says device {short(given)}, the topic says {short(route.named)}",
             )
         return route.device or self.settings.device.format(**{**route.captures, "device": given})
 
@@ -195,7 +195,7 @@ class Columns:
         if known is None:
             error = name_error(device)
             if error:
-                raise RefusedError("device_name", f"{_short(device)} cannot be a device: {error}")
+                raise RefusedError("device_name", f"{short(device)} cannot be a device: {error}")
             before = self.channels_of(device)
             if not before and len(self._known) >= self.max_devices:
                 raise RefusedError(
@@ -208,7 +208,7 @@ class Columns:
         if not self.settings.channels and len(channels) > self.settings.max_channels:
             raise RefusedError(
                 "channel_limit",
-                f"device {_short(device)} would have {len(channels)} channels, more than the"
+                f"device {short(device)} would have {len(channels)} channels, more than the"
                 f" {self.settings.max_channels} of max_channels; list the wanted ones under channels",
             )
         if device not in self._known:
@@ -219,7 +219,8 @@ class Columns:
         known.channels, known.tags = channels, route.tags
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Return a name as a sentence can show it: quoted, escaped, and not too long."""
     text = repr(name if len(name) <= 64 else name[:64] + "…")  # noqa: PLR2004 - enough to recognise it
     return text.encode("utf-8", "backslashreplace").decode()
 

@@ -165,55 +165,39 @@ class Intake:
             arrival: Service clock, µs; each message gets an instant of its own from there on.
             oversized: Payloads that were not kept as a whole.
         """
-        taken = Taken()
-        tallies = taken.tallies = {stream.name: Tally() for stream in self._streams}
-        latest = max(arrival, self._built_at) + FUTURE
-        for stream in self._streams:
-            stream.columns.latest = latest
-        routes = self._routes
-        for place, topic in enumerate(topics):
-            found = routes.get(topic)
-            if found is None:
-                found = self._find(topic)
+        taken = Taken(tallies={stream.name: Tally() for stream in self._streams})
+        oversized = oversized or {}
+        self._believe_until(max(arrival, self._built_at) + FUTURE)
+        for place, (topic, payload) in enumerate(zip(topics, payloads, strict=True)):
+            found = self._routes.get(topic) or self._find(topic)
             if not isinstance(found, tuple):
-                self._turn_away(found, topic, payloads[place], arrival, taken)
+                self._turn_away(found, topic, payload, arrival, taken)
                 continue
             stream, route = found
-            tally = tallies[stream.name]
+            tally = taken.tallies[stream.name]
             tally.received += 1
             if flags[place] & RETAIN and not stream.use_retained:
                 tally.ignored["retained"] += 1
                 continue
-            payload = payloads[place]
             try:
-                if len(payload) > MAX_PAYLOAD or (oversized and place in oversized):
-                    size = oversized[place].size if oversized and place in oversized else len(payload)
-                    raise RefusedError(  # noqa: TRY301 - one way out for all refusals
-                        "too_large",
-                        f"the payload has {size} bytes, more than {MAX_PAYLOAD}; send smaller lists",
-                    )
+                if len(payload) > MAX_PAYLOAD or place in oversized:
+                    raise _too_large(payload, oversized.get(place))  # noqa: TRY301 - one way out for all
                 refused = stream.format.take(payload, route, arrival + place, stream.columns)
             except RefusedError as error:
-                self._refuse(stream, route, error, payload, arrival, (oversized or {}).get(place), taken)
-                continue
+                self._refuse(stream, route, error, payload, arrival, oversized.get(place), taken)
             except Exception as error:  # noqa: BLE001 - no message can stop the next one
                 unknown = RefusedError("internal_error", f"this should not happen: {type(error).__name__}")
                 self._refuse(stream, route, unknown, payload, arrival, None, taken)
-                continue
-            tally.accepted += 1
-            for index, why in refused:
-                tally.refused_readings[why.reason] += 1
-                message = f"element {index} of the list: {why}"
-                taken.rejected.append(
-                    rejection(
-                        stream.name, why.reason, message, route.topic, payload, arrival, whole_message=False
-                    )
-                )
-        for stream in self._streams:
-            readings = stream.columns.take()
-            if readings is not None:
-                taken.readings.append(readings)
+            else:
+                tally.accepted += 1
+                self._refuse_elements(stream, route, refused, payload, arrival, taken)
+        batches = [stream.columns.take() for stream in self._streams]
+        taken.readings = [readings for readings in batches if readings is not None]
         return taken
+
+    def _believe_until(self, latest: int) -> None:
+        for stream in self._streams:
+            stream.columns.latest = latest
 
     def _refuse(
         self,
@@ -229,6 +213,24 @@ class Intake:
         taken.rejected.append(
             rejection(stream.name, error.reason, str(error), route.topic, payload, arrival, whole)
         )
+
+    def _refuse_elements(
+        self,
+        stream: _Stream,
+        route: Route,
+        refused: list[tuple[int, RefusedError]],
+        payload: bytes,
+        arrival: int,
+        taken: Taken,
+    ) -> None:
+        for index, error in refused:
+            taken.tallies[stream.name].refused_readings[error.reason] += 1
+            message = f"element {index} of the list: {error}"
+            taken.rejected.append(
+                rejection(
+                    stream.name, error.reason, message, route.topic, payload, arrival, whole_message=False
+                )
+            )
 
     def _find(self, topic: bytes) -> tuple[_Stream, Route] | Rejected | str:
         """Return stream and route of a topic, or why it has none; remembered."""
@@ -270,6 +272,13 @@ class Intake:
             return
         tally.rejected[why.reason] += 1
         taken.rejected.append(rejection(name, why.reason, why.message, why.topic, payload, arrival))
+
+
+def _too_large(payload: bytes, cut: Oversized | None) -> RefusedError:
+    size = cut.size if cut else len(payload)
+    return RefusedError(
+        "too_large", f"the payload has {size} bytes, more than {MAX_PAYLOAD}; send smaller lists"
+    )
 
 
 def rejection(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from stream_detector.formats.columns import RefusedError
+from stream_detector.formats.columns import RefusedError, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -256,15 +256,15 @@ class MappedJson:
             try:
                 x = float(x)
             except ValueError:
-                raise RefusedError("wrong_type", f"{name} is text that is no number") from None
+                raise RefusedError("wrong_type", f"{short(name)} is text that is no number") from None
         if not _is_number(x):
-            raise RefusedError("wrong_type", f"{name} must be a number, not {_kind(x)}")
+            raise RefusedError("wrong_type", f"{short(name)} must be a number, not {_kind(x)}")
         try:
             number = float(x)  # type: ignore[arg-type]  # checked just above
         except OverflowError:
             number = math.inf
         if not math.isfinite(number):
-            raise RefusedError("not_finite", f"{name} is not a finite number")
+            raise RefusedError("not_finite", f"{short(name)} is not a finite number")
         return number
 
     def _when(self, content: Any) -> int | None:

@@ -7,7 +7,6 @@ import threading
 from typing import TYPE_CHECKING
 
 import uvicorn
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -18,6 +17,7 @@ from stream_detector.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prometheus_client import CollectorRegistry
     from starlette.requests import Request
 
 OK, UNAVAILABLE = 200, 503
@@ -70,7 +70,8 @@ class WebServer:
         except OSError as error:
             self._socket.close()
             raise ConfigurationError(
-                f"http.listen: {host}:{port} cannot be used ({error.strerror}); set another port, or 0 for a free one",
+                f"http.listen: {host}:{port} cannot be used ({error.strerror}); set another port,"
+                " or 0 for a free one",
                 key="http.listen",
             ) from None
         self.port: int = self._socket.getsockname()[1]

@@ -221,7 +221,7 @@ def test_qos_0_does_not_pile_up(mosquitto: Mosquitto) -> None:
 
 
 def test_a_clogged_websocket_loses_nothing(start_mosquitto: Callable[..., Mosquitto]) -> None:
-    """What a full websocket takes in pieces arrives whole: every message is confirmed in the same connection."""
+    """What a full websocket takes in pieces arrives whole: all is confirmed on the same connection."""
     port = free_port()
     broker = start_mosquitto(config=f"listener {port} 127.0.0.1\nprotocol websockets")
     with Driver(f"ws://127.0.0.1:{port}", keepalive_s=60).until_ready() as driver:

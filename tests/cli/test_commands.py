@@ -1,0 +1,239 @@
+"""The command line as a person uses it: real processes, real brokers, words and exit codes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.brokers import Peer, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stream_detector.mqtt.broker import EmbeddedBroker
+    from tests.brokers import Mosquitto
+
+COMMAND = (sys.executable, "-m", "stream_detector")
+
+
+def run(*words: object, cwd: Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; a traceback is a defect, whatever the test is about."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def history(folder: Path, *, spike_at: int | None = None, rows: int = 400) -> Path:
+    """Write a recording of two channels, a second apart, with a spike if wanted."""
+    lines = ["ts,temperature,pressure"]
+    for k in range(rows):
+        swing = math.sin(k / 5)
+        odd = 30 if k == spike_at else 0
+        lines.append(f"{1767225600 + k},{20 + swing + odd:.3f},{3 + 0.1 * swing:.4f}")
+    path = folder / "history.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def configuration(folder: Path, port: int, model: str = "default") -> Path:
+    """Write a configuration for the channels of `history`."""
+    path = folder / "config.yaml"
+    path.write_text(
+        f"broker: {{url: 'mqtt://127.0.0.1:{port}'}}\n"
+        "streams:\n"
+        f"  lines: {{topic: 'hall/{{device}}', channels: {{temperature: {{unit: °C}}, pressure: {{}}}}, model: {model}}}\n"
+        f"http: {{listen: '127.0.0.1:{free_port()}'}}\n"
+    )
+    return path
+
+
+def test_replay_prints_the_alerts_of_a_recording(tmp_path: Path) -> None:
+    """A spike in a recording is raised at its time, with its reason, and cleared."""
+    done = run("replay", history(tmp_path, spike_at=300), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    raised, cleared = done.stdout.splitlines()
+    assert raised.startswith("2026-01-01 00:05:00  RAISED   history  point critical score")
+    assert "temperature 49" in raised
+    assert cleared.startswith("2026-01-01 00:05:10  CLEARED")
+    assert "400 readings of 1 devices, channels temperature, pressure" in done.stderr
+
+
+def test_replay_gives_alert_events_as_json_lines(tmp_path: Path) -> None:
+    """The lines are the events that the live service would have published."""
+    done = run("replay", history(tmp_path, spike_at=300), "--json", cwd=tmp_path)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["raise", "clear"]
+    assert {event["schema"] for event in events} == {"stream_detector.alert/1"}
+    assert {event["started_at"] for event in events} == {"2026-01-01T00:05:00.000000Z"}
+
+
+def test_replay_publishes_on_a_broker(tmp_path: Path, broker: Mosquitto | EmbeddedBroker) -> None:
+    """With --broker the alerts go where Node-RED can hear them, and nothing is printed."""
+    with Peer(broker.port, mqtt5=False) as listener:
+        listener.subscribe("stream_detector/alert/#")
+        done = run(
+            "replay",
+            history(tmp_path, spike_at=300),
+            "--broker",
+            f"mqtt://127.0.0.1:{broker.port}",
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        assert not done.stdout
+        came = listener.wait_for(lambda messages: len(messages) >= 2)
+        assert {message.topic for message in came} == {"stream_detector/alert/replay/history"}
+
+
+def test_what_train_makes_check_loads_and_replay_uses(
+    tmp_path: Path, broker: Mosquitto | EmbeddedBroker
+) -> None:
+    """From a recording to a bundle to alerts, by what the commands print."""
+    config = configuration(tmp_path, broker.port, model="lines")
+    words = ("train", "lines", "--data", history(tmp_path), "--config", config, "--contamination", "0.01")
+    trained = run(*words, cwd=tmp_path, timeout_s=110)
+    assert trained.returncode == 0, trained.stderr
+    assert "iforest for stream lines, version 1" in trained.stdout
+    assert (tmp_path / "models" / "lines" / "1" / "manifest.json").exists()
+    checked = run("check", "--config", config, cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout
+    assert "lines version 1 loads and fits stream lines" in checked.stdout
+    replayed = run("replay", history(tmp_path, spike_at=300), "--config", config, "--json", cwd=tmp_path)
+    assert replayed.returncode == 0, replayed.stderr
+
+
+def test_train_again_makes_the_next_version(tmp_path: Path) -> None:
+    """A bundle is never overwritten."""
+    for version in ("1", "2"):
+        words = ("train", "lines", "--data", history(tmp_path), "--detector", "pca", "--output", "m")
+        done = run(*words, cwd=tmp_path, timeout_s=110)
+        assert f"version {version}" in done.stdout, done.stderr
+
+
+def test_check_says_a_line_each_and_ends_with_0(tmp_path: Path, broker: Mosquitto | EmbeddedBroker) -> None:
+    """All is well: every line says ok."""
+    done = run("check", "--config", configuration(tmp_path, broker.port), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["ok", what]
+        for what in ("configuration", "state_dir", "models", "http", "broker", "subscribe", "publish")
+    ]
+
+
+def test_check_names_the_remedy_for_each_failure(tmp_path: Path) -> None:
+    """No broker, no model, a taken port: a sentence each, exit code 1."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = configuration(tmp_path, free_port(), model="nowhere")
+        text = re.sub(r"listen: '[^']+'", f"listen: '127.0.0.1:{taken.getsockname()[1]}'", config.read_text())
+        config.write_text(text)
+        done = run("check", "--config", config, cwd=tmp_path)
+    assert done.returncode == 1
+    failed = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("FAIL")}
+    assert set(failed) == {"models", "http", "broker"}
+    assert "train one" in failed["models"]
+    assert "set http.listen to another port" in failed["http"]
+    assert "check that it runs" in failed["broker"]
+
+
+@pytest.mark.mosquitto
+def test_check_finds_what_the_broker_forbids(
+    tmp_path: Path, start_mosquitto: Callable[..., Mosquitto]
+) -> None:
+    """A publish that the broker denies looks delivered; the canary that does not come back tells."""
+    mosquitto = start_mosquitto(acl="topic read hall/#\ntopic read stream_detector/#\n")
+    done = run("check", "--config", configuration(tmp_path, mosquitto.port), cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.search(r"FAIL\s+publish\s.*allow writing stream_detector/#", done.stdout), done.stdout
+
+
+@pytest.mark.mosquitto
+def test_check_finds_a_wrong_password(tmp_path: Path, start_mosquitto: Callable[..., Mosquitto]) -> None:
+    """The sentence says that the login is refused, and never shows the password."""
+    mosquitto = start_mosquitto(passwords={"detector": "right"})
+    config = configuration(tmp_path, mosquitto.port)
+    broker = (
+        f"broker: {{username: detector, password: planted-secret, url: 'mqtt://127.0.0.1:{mosquitto.port}'}}"
+    )
+    config.write_text(re.sub(r"broker: \{.*\}", broker, config.read_text()))
+    done = run("check", "--config", config, cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.search(r"FAIL\s+broker", done.stdout)
+    assert "planted-secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (("run", "--config", "nowhere.yaml"), 2, "nowhere.yaml: there is no such file"),
+        (("replay", "nowhere.csv"), 1, "nowhere.csv: cannot be read"),
+        (("train", "x", "--data", "nowhere.csv"), 1, "nowhere.csv: cannot be read"),
+        (("train", "x", "--data", "history.csv", "--detector", "magic"), 2, "detector 'magic' is not known"),
+        (("train", "x", "--data", "history.csv", "--features", "value,nope"), 2, "'nope' is no feature"),
+        (("train", "x", "--data", "history.csv", "--contamination", "0.9"), 2, "contamination 0.9"),
+        (("simulate", "--broker", "smoke://signals"), 2, "must begin with one of"),
+        (("simulate", "--broker", "mqtt://127.0.0.1:1"), 1, "127.0.0.1:1"),
+        (("dance",), 2, "No such command 'dance'"),
+    ],
+)
+def test_mistakes_end_in_a_sentence_and_the_right_exit_code(
+    tmp_path: Path, words: tuple[str, ...], code: int, sentence: str
+) -> None:
+    """2: usage or configuration, 1: failed while running."""
+    history(tmp_path)
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert sentence in done.stderr
+
+
+def test_simulate_publishes_the_plant(tmp_path: Path, broker: Mosquitto | EmbeddedBroker) -> None:
+    """Canonical readings of three kinds of devices arrive, as many as it says."""
+    with Peer(broker.port, mqtt5=False) as listener:
+        listener.subscribe("plant/#")
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        done = run("simulate", "--broker", url, "--devices", 6, "--rate", 10, "--duration", 2, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        published = int(re.search(r"(\d+) readings published", done.stderr)[1])  # type: ignore[index]
+        came = listener.wait_for(lambda messages: len(messages) == published)
+        assert {message.topic.split("/")[2] for message in came} == {"pumps", "freezers", "meters"}
+        assert set(json.loads(came[0].payload)) >= {"ts", "seq", "values"}
+
+
+def test_the_demo_finds_its_first_fault_and_ends_at_ctrl_c(tmp_path: Path) -> None:
+    """One command shows broker, plant and detector: an alert with its reason, and the addresses to join."""
+    process = subprocess.Popen(
+        [*COMMAND, "demo"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    lines: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line)
+        if "CLEARED" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=15)[0]
+    text = "".join(lines) + rest
+    assert process.returncode == 0, text
+    assert "Traceback" not in text
+    assert re.search(r"broker +127\.0\.0\.1:\d+ \(MQTT 3\.1\.1\)", text)
+    assert re.search(r"metrics +http://127\.0\.0\.1:\d+/metrics", text)
+    assert "24 devices found" in text
+    assert re.search(r"RAISED +\w+/[\w-]+ point, critical, score [\d.]+: \w+ ", text)
+    assert "alerts raised" in rest
