@@ -3,9 +3,9 @@
     .venv/bin/python docs/generate.py            write the pages
     .venv/bin/python docs/generate.py --check    say whether they are current, exit code 1 if not
 
-Nothing is imported twice into words: a page repeats what pydantic, prometheus_client, typer and
-msgspec know of the code. Only the meaning of the published fields stands here, in `MEANINGS`,
-because the structs carry no text; a field without one is an error.
+A page says what pydantic, prometheus_client, typer and msgspec know of the code. Only the meaning
+of the published fields stands here, in `MEANINGS`: the structs carry no text. A field without a
+meaning is an error.
 """
 # ruff: noqa: INP001, T201 - a script that talks to a terminal, not a package
 
@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 import msgspec
 from prometheus_client import CollectorRegistry
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from stream_detector import publications
@@ -29,6 +29,9 @@ from stream_detector.cli import app
 from stream_detector.core import events
 from stream_detector.settings import ENV_PREFIX, Settings
 from stream_detector.telemetry import PUBLISH_RESULTS, RELOAD_RESULTS, Telemetry
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FOLDER = Path(__file__).parent / "reference"
 WIDTH = 100
@@ -44,11 +47,15 @@ def settings_page() -> str:
     example = ENV_PREFIX + "BROKER__URL"
     text = [
         "# Settings",
-        "The whole configuration is one YAML file; [config.yaml](../../config.yaml) holds every key with its"
-        " default. Each key is also an environment variable, which wins over the file: `broker.url` is"
-        f" `{example}`. A value that is no plain word is written as JSON there.",
-        "A key that is not known, a wrong type or an impossible combination is refused before anything connects,"
-        " with the file, the line, the key, what came and what is legal.",
+        (
+            "The whole configuration is one YAML file; [config.yaml](../../config.yaml) holds every key with"
+            " its default. Each key is also an environment variable, which wins over the file: `broker.url`"
+            f" is `{example}`. A value that is no plain word is written as JSON there."
+        ),
+        (
+            "A key that is not known, a wrong type or an impossible combination is refused before anything"
+            " connects, with the file, the line, the key, what came and what is legal."
+        ),
     ]
     for path, section in _sections(Settings, ()):
         own = schema["properties"] if section is Settings else schema["$defs"][section.__name__]["properties"]
@@ -64,7 +71,7 @@ def settings_page() -> str:
             for name, field in section.model_fields.items()
             if _section_of(field.annotation) is None
         ]
-        text.append(f"## {'.'.join(path) or 'At the top'}")
+        text.append(f"## `{'.'.join(path)}`" if path else "## At the top")
         text.append(_table(("key", "legal", "default", "what it does"), rows))
     return _page(text)
 
@@ -95,35 +102,27 @@ def _legal(schema: dict[str, Any], defs: dict[str, Any]) -> str:
     if "$ref" in schema:
         return _legal(defs[schema["$ref"].rpartition("/")[2]], defs)
     if "enum" in schema:
-        return ", ".join(f"`{json.dumps(value).strip(chr(34))}`" for value in schema["enum"])
-    kind = schema.get("type")
-    if kind == "array":
-        return "list of " + (f"{schema['maxItems']}" if "maxItems" in schema else "values")
-    if kind == "object":
-        return "mapping"
-    if kind == "string":
-        return _legal_text(schema)
-    words = {"boolean": "`true`, `false`", "null": "`null`", "integer": "whole number", "number": "number"}
-    return " ".join([words[str(kind)], *_bounds(schema)])
-
-
-def _legal_text(schema: dict[str, Any]) -> str:
-    if schema.get("format") in {"path", "password"}:
-        return {"path": "path", "password": "text, kept secret"}[schema["format"]]
-    if "pattern" in schema:
-        return f"text like `{schema['pattern']}`"
-    return "text"
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    words = {
+        "array": f"list of {schema.get('maxItems', 'values')}",
+        "boolean": "`true`, `false`",
+        "integer": "whole number",
+        "null": "`null`",
+        "number": "number",
+        "object": "mapping",
+        "string": {"path": "path", "password": "text, kept secret"}.get(schema.get("format", ""), "text"),
+    }
+    pattern = [f"like `{schema['pattern']}`"] if "pattern" in schema else []
+    return ", ".join([words[schema["type"]], *pattern, *_bounds(schema)])
 
 
 def _bounds(schema: dict[str, Any]) -> list[str]:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    return [f"{sign} {schema[key]:,g}".replace(",", " ") for key, sign in signs.items() if key in schema]
+    return [f"{sign} {schema[key]:,}".replace(",", " ") for key, sign in signs.items() if key in schema]
 
 
 def _default(value: Any) -> str:
-    if isinstance(value, SecretStr):
-        return "secret"
-    if isinstance(value, str | Path):
+    if isinstance(value, str | Path) and str(value):
         return str(value)
     return json.dumps(value)
 
@@ -156,9 +155,11 @@ def metrics_page() -> str:
     return _page(
         [
             "# Metrics",
-            "Served at `/metrics` in Prometheus' text form, or as OpenMetrics where the client asks for it."
-            " A device is never a label, so the page does not grow with the fleet. `stream` is empty for"
-            " messages that belong to none.",
+            (
+                "Served at `/metrics` in Prometheus' text form, or as OpenMetrics where the client asks for"
+                " it. A device is never a label, so the page does not grow with the fleet. `stream` is empty"
+                " for messages that belong to none."
+            ),
             _table(("metric", "type", "labels", "what it says"), sorted(rows)),
             "## What the labels can say",
             "These lists are closed, and their series start at 0.",
@@ -175,8 +176,10 @@ def commands_page() -> str:
     names = [command.name or "" for command in app.registered_commands]
     text = [
         "# Commands",
-        "Exit codes: 0 done, 1 failed while running, 2 usage or configuration, 3 state on disk refused."
-        " An error is one sentence on stderr that says what, where, and what to do.",
+        (
+            "Exit codes: 0 done, 1 failed while running, 2 usage or configuration, 3 state on disk refused."
+            " An error is one sentence on stderr that says what, where, and what to do."
+        ),
         _fenced(_help()),
     ]
     for name in names:
@@ -196,13 +199,13 @@ def _help(*command: str) -> str:
 MEANINGS = {
     "AlertMessage": {
         "schema": "Name and version of this form.",
-        "id": "The same for the whole life of an alert. Made from the stream, the device, the kind and the first"
-        " anomalous reading, so a replay of the same readings gives the same id.",
-        "seq": "1, 2, 3 … within the alert. An event whose `seq` is not greater than the last one seen for its"
-        " `id` is a repetition.",
+        "id": "The same for the whole life of an alert. Made from the stream, the device, the kind and the"
+        " first anomalous reading, so a replay of the same readings gives the same id.",
+        "seq": "1, 2, 3 … within the alert. An event whose `seq` is not greater than the last one seen for"
+        " its `id` is a repetition.",
         "event": "`raise`, `update` (the severity rose or the peak grew) or `clear`.",
-        "kind": "`point`: the model finds the reading unusual. `range`: outside the configured limits. `stuck`:"
-        " a value that does not move. `silence`: the device says nothing.",
+        "kind": "`point`: the model finds the reading unusual. `range`: outside the configured limits."
+        " `stuck`: a value that does not move. `silence`: the device says nothing.",
         "stream": "The stream's name in the configuration.",
         "device": "The device's name.",
         "tags": "What else the topic captured, by name.",
@@ -231,7 +234,7 @@ MEANINGS = {
         "stream": "The stream's name in the configuration.",
         "device": "The device's name.",
         "tags": "What else the topic captured, by name.",
-        "state": "`warming_up`, `ok`, `alerting` or `silent`; a silent device is `silent` whatever else is open.",
+        "state": "`warming_up`, `ok`, `alerting` or `silent`; a silent device is `silent` whatever is open.",
         "severity": "The highest of the open alerts; null where none is open.",
         "score": "The last score; null before the first.",
         "active_count": "How many alerts are open.",
@@ -250,9 +253,11 @@ def alerts_page() -> str:
     return _page(
         [
             "# What is published",
-            "Everything stands below `topics.base`, `stream_detector` unless configured. In names everything"
-            " outside `A-Za-z0-9_.-` is percent-encoded. Fields and topics may be added later; none is"
-            " renamed or removed without a new version in `schema`.",
+            (
+                "Everything stands below `topics.base`, `stream_detector` unless configured. In names"
+                " everything outside `A-Za-z0-9_.-` is percent-encoded. Fields and topics may be added later;"
+                " none is renamed or removed without a new version in `schema`."
+            ),
             _table(("topic", "retained", "QoS", "carries"), _topics()),
             f"## An alert: `{publications.ALERT_SCHEMA}`",
             _fields(publications.AlertMessage),
@@ -282,13 +287,17 @@ def _topics() -> list[tuple[str, ...]]:
         (out.of(_changed(raised), 0), "a device's state, whenever it changes"),
         (
             out.score("{stream}", "{device}", 0, 0.0, model),
-            "every score, where the stream says `publish_scores: true`:"
-            " `schema`, `stream`, `device`, `ts`, `score`, `model`",
+            (
+                "every score, where the stream says `publish_scores: true`:"
+                " `schema`, `stream`, `device`, `ts`, `score`, `model`"
+            ),
         ),
         (
             out.of(refused, 0),
-            "a refused message: `schema`, `reason`, `message` (a sentence), `stream`, `topic`, `size`, `sha256`,"
-            " `payload_head_base64` (the first kilobyte), `received_at`",
+            (
+                "a refused message: `schema`, `reason`, `message` (a sentence), `stream`, `topic`, `size`,"
+                " `sha256`, `payload_head_base64` (the first kilobyte), `received_at`"
+            ),
         ),
     )
     return [
@@ -378,9 +387,13 @@ def _page(parts: list[str]) -> str:
     return "\n\n".join([parts[0], NOTE.rstrip(), *parts[1:]]) + "\n"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "\\<")
 
 
 def _fenced(text: str, language: str = "text") -> str:

@@ -38,7 +38,7 @@ ENV_PREFIX = "STREAM_DETECTOR__"
 BUILT_IN_MODELS = ("default",)
 NAME = r"^[A-Za-z0-9_.-]{1,64}$"
 SECOND = 1_000_000
-SECRET_KEYS = ("password", "token")
+SECRET_KEYS = ("password", "token", "url")  # people write passwords into URLs
 
 
 class _Section(BaseModel):
@@ -291,10 +291,9 @@ def _first_mistake(
 ) -> ConfigurationError:
     mistakes = error.errors(include_url=False, include_context=True)
     mistake = mistakes[0]
-    path = tuple(str(step) for step in mistake["loc"])
-    key = ".".join(path)
-    line = next((lines[path[:k]] for k in range(len(path), 0, -1) if path[:k] in lines), None)
-    place = f"{where}, line {line}" if line else where
+    path = tuple(str(step) for step in mistake["loc"] if step != "[key]")
+    key = _printable(".".join(path))
+    place = _place(path, where, lines)
     what = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "extra_forbidden":
         what = f"there is no such key; legal are {', '.join(_legal(path[:-1]))}"
@@ -306,6 +305,20 @@ def _first_mistake(
             what = f"{what}, not {_shown(came)}"
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
     return ConfigurationError(f"{place}: {key + ': ' if key else ''}{what}{more}", key=key)
+
+
+def _place(path: tuple[str, ...], where: str, lines: dict[tuple[str, ...], int]) -> str:
+    """Return where the value of a key was written."""
+    wanted = (ENV_PREFIX + "__".join(path)).upper()
+    for name in os.environ:
+        if name.upper() == wanted:
+            return f"environment variable {name}"
+    line = next((lines[path[:k]] for k in range(len(path), 0, -1) if path[:k] in lines), None)
+    return f"{where}, line {line}" if line else where
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 _ABSENT = object()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from itertools import product
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never, cast
 
 import numpy as np
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -68,6 +68,7 @@ RELOAD_RESULTS = ("loaded", "refused")
 REPEAT_S = 60.0
 """The same complaint is logged once in this time, however often it comes."""
 PREFIX = "stream_detector_"
+_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 
 
 class Telemetry:
@@ -137,6 +138,7 @@ class Telemetry:
                 ("batch_readings", "Readings in a batch.", ["stream"], BATCH_BUCKETS),
             )
         }
+        self._found: dict[tuple[object, tuple[str, ...]], Any] = {}
         self._models: dict[str, tuple[str, str]] = {}
         self._active: dict[tuple[str, str], int] = {}
         self._severity: dict[str, str] = {}

@@ -7,6 +7,8 @@ stderr; exit codes: 0 done, 1 failed while running, 2 usage or configuration, 3 
 from __future__ import annotations
 
 import sys
+import traceback
+from pathlib import Path
 
 import typer
 
@@ -53,4 +55,10 @@ def main() -> None:
         print(f"stream-detector: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - nobody shall see a traceback
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(f"stream-detector: this should not happen ({what}, at {place}); please report it", file=sys.stderr)
         sys.exit(1)

@@ -1,0 +1,1 @@
+"""A simulated plant whose faults are known: for trying, and for tests."""

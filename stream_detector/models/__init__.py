@@ -1,0 +1,1 @@
+"""Model bundles: fit, save, verify, load, and replace while running."""

@@ -53,7 +53,10 @@ def configuration(folder: Path, port: int, model: str = "default") -> Path:
     path.write_text(
         f"broker: {{url: 'mqtt://127.0.0.1:{port}'}}\n"
         "streams:\n"
-        f"  lines: {{topic: 'hall/{{device}}', channels: {{temperature: {{unit: °C}}, pressure: {{}}}}, model: {model}}}\n"
+        "  lines:\n"
+        "    topic: hall/{device}\n"
+        "    channels: {temperature: {unit: °C}, pressure: {}}\n"
+        f"    model: {model}\n"
         f"http: {{listen: '127.0.0.1:{free_port()}'}}\n"
     )
     return path
