@@ -96,6 +96,7 @@ def _listener(port: int, on_message: paho.CallbackOnMessage) -> paho.Client:
     client.connect("127.0.0.1", port)
     while not subscribed:
         client.loop(timeout=0.1)
+    wire.acknowledge_tcp(client.socket())
     return client
 
 
@@ -116,6 +117,7 @@ def _publish(port: int, packets: list[bytes], rate: float, listener: paho.Client
             readable, _, _ = select.select([publisher, alerts], [], [], left)
             if alerts in readable:
                 listener.loop_read()
+                wire.acknowledge_tcp(alerts)
             if publisher in readable:
                 wire.drain(publisher)
         now = time.monotonic()

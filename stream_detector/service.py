@@ -115,6 +115,7 @@ class Service:
         self._epoch = 0
         self._announced = 0
         self._deaf_since: int | None = self.clock()
+        self._drains = False
         self._ticked = 0
         self._complained = time.monotonic() - COMPLAIN_S + 1.0  # a broker answers within a second
         self._foreign: str | None = None
@@ -167,6 +168,7 @@ class Service:
     def _turn(self) -> None:
         self._beat = time.monotonic()
         received = self._link.poll(POLL_S)
+        self._follow_gaps()
         if received is not None:
             self._held.append(received)
         while self._held and not self._publisher.full:
@@ -217,19 +219,26 @@ class Service:
             self._ticked = now
             self._publish(self.processing.record(Tick(now)))
 
-    def _follow_connection(self) -> None:
-        """Note when we cannot hear, and announce ourselves on every new connection."""
-        link = self._link
-        now = self.clock()
+    def _follow_gaps(self) -> None:
+        """Record when we could not hear: first without a connection, then draining what piled up."""
+        link, now = self._link, self.clock()
         if not link.ready:
+            self._drains = False
             if self._deaf_since is None:
                 self._deaf_since = now
-            if time.monotonic() - self._complained >= COMPLAIN_S and link.problem:
-                self._complained = time.monotonic()
-                self.telemetry.complain("connection", "not connected: %s", link.problem)
-        elif link.drained and self._deaf_since is not None:
-            self.processing.record(Gap(self._deaf_since, now))
-            self._deaf_since = None
+            return
+        if self._deaf_since is None or (self._drains and not link.drained):
+            return
+        self.processing.record(Gap(self._deaf_since, now))
+        self._drains = not link.drained
+        self._deaf_since = now if self._drains else None
+
+    def _follow_connection(self) -> None:
+        """Complain while there is no connection, and announce ourselves on every new one."""
+        link = self._link
+        if not link.ready and time.monotonic() - self._complained >= COMPLAIN_S and link.problem:
+            self._complained = time.monotonic()
+            self.telemetry.complain("connection", "not connected: %s", link.problem)
         if link.drained and self._announced != link.epoch and self._sees_nobody_else():
             self._announced = link.epoch
             self._complained = -COMPLAIN_S

@@ -306,7 +306,7 @@ def test_the_environment(
         (
             "BROKER__ULR",
             "x",
-            "environment variable STREAM_DETECTOR__BROKER__ULR: broker.ulr: there is no such key; legal are url, ",
+            "environment variable STREAM_DETECTOR__BROKER__ULR: broker.ulr: there is no such key; ",
         ),
         ("MAX_DEVICES", "many", "max_devices: Input should be a valid integer"),
         ("TOPICS", "{", "environment: "),

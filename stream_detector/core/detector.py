@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_SCORE = 1000.0
 SIGNIFICANT_DIGITS = 9
+SMALLEST = 1e-290
+"""What is closer to 0 is 0: its rounding factor would not be finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Detector(Protocol):
 def significant(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Round to 9 significant digits, so that the last bits of a sum never decide an alert."""
     out = np.array(values, dtype=np.float64)
+    out[np.abs(out) < SMALLEST] = 0.0
     mask = np.isfinite(out) & (out != 0)
     if mask.any():
         part = out[mask]
