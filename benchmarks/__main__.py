@@ -14,12 +14,16 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
-from benchmarks import broker, detector, latency, memory, throughput
+from benchmarks import broker, detector, latency, memory
 from benchmarks.flood import Flood
-from benchmarks.latency import Latency
-from benchmarks.throughput import Rounds, Throughput
+from benchmarks.throughput import Rounds
 from benchmarks.workload import ANOMALIES, DEVICES, HISTORY, messages
+
+if TYPE_CHECKING:
+    from benchmarks.latency import Latency
+    from benchmarks.throughput import Throughput
 
 FLOORS = {0: 0.9, 1: 0.8}
 """Of the service's rate / a bare paho client's, by QoS."""
@@ -107,7 +111,8 @@ def _machine(mosquitto: str) -> str:
     return (
         f"{os.cpu_count()} x {model}, {platform.system()} {platform.release()}\n"
         f"CPython {platform.python_version()}, {packages}, mosquitto {broker.version(mosquitto)}\n"
-        f"{DEVICES} devices, 4 channels, {len(example)} bytes of JSON, {ANOMALIES:.0%} of the readings raise an alert\n"
+        f"{DEVICES} devices, 4 channels, {len(example)} bytes of JSON,"
+        f" {ANOMALIES:.0%} of the readings beyond their range\n"
     )
 
 
@@ -126,12 +131,13 @@ def _print(
             f"{f'QoS {found.qos}: messages/s':36}{found.service.rate:>12,.0f}{found.bare.rate:>12,.0f}"
             f"{found.ratio:>8.2f}{FLOORS[found.qos]:>7}  {rounds}"
         )
-        print(f"{f'QoS {found.qos}: CPU µs a message':36}{found.service.cpu_us:>12.1f}{found.bare.cpu_us:>12.1f}")
+        what = f"QoS {found.qos}: CPU µs a message"
+        print(f"{what:36}{found.service.cpu_us:>12.1f}{found.bare.cpu_us:>12.1f}")
     for delay in delays:
-        what = f"QoS {delay.qos}: publish to alert, ms, p50 / p99"
+        what = f"QoS {delay.qos}: publish to alert, ms"
         print(
-            f"{what:36}{delay.p50:>7.1f} / {delay.p99:.1f}   at {delay.rate:,.0f} messages/s (half load);"
-            f" {delay.alerts} of {delay.anomalies} alerts"
+            f"{what:36}{delay.p50:>8.1f} p50{delay.p99:>8.1f} p99   at {delay.rate:,.0f} messages/s (half"
+            f" load); {delay.alerts} alerts"
         )
     print(f"{'bytes a device':36}{bytes_a_device:>12,.0f}   at {size.devices:,} devices, window 64")
     print(f"{'start to subscribed, s':36}{life.start_s:>12.2f}   median of {size.starts}")

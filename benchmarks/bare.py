@@ -69,10 +69,13 @@ def _receive(port: int, count: int, qos: int, pipe: Connection[Any, Any]) -> Non
         cpu_before = _cpu_s()
         pipe.send("subscribed")
 
+    def on_connect(client: paho.Client, *_: object) -> None:
+        client.subscribe(f"plant/{BARE_SITE.decode()}/+/telemetry", qos)
+
     client = paho.Client(CallbackAPIVersion.VERSION2)
     client.on_message = on_message
     client.on_subscribe = on_subscribe
-    client.on_connect = lambda *_: client.subscribe(f"plant/{BARE_SITE.decode()}/+/telemetry", qos)
+    client.on_connect = on_connect
     client.connect("127.0.0.1", port)
     client.loop_forever()
 

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 START_S = 10.0
 CONFIG = """\
@@ -30,7 +30,7 @@ def find() -> str:
     """Return the path of Mosquitto; end the program with a sentence where there is none."""
     path = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if path is None:
-        sys.exit("benchmarks: there is no mosquitto on PATH or in /usr/sbin; install it (apt install mosquitto)")
+        sys.exit("benchmarks: there is no mosquitto on PATH or in /usr/sbin; install it")
     return path
 
 

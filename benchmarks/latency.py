@@ -12,7 +12,7 @@ import select
 import time
 from dataclasses import dataclass
 from statistics import quantiles
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -21,6 +21,7 @@ from benchmarks import wire
 from benchmarks.workload import STREAM, messages
 
 if TYPE_CHECKING:
+    import socket
     from datetime import datetime
 
 STEP_S = 0.001
@@ -73,9 +74,7 @@ def measure(port: int, qos: int, rate: float, first: int, passes: int, start: da
     listener = _listener(port, on_message)
     sent = _publish(port, packets, rate, listener)
     listener.disconnect()
-    delays = [
-        (raised[key] - sent[place]) * 1e3 for place, key in made.anomalous.items() if key in raised
-    ]
+    delays = [(raised[key] - sent[place]) * 1e3 for place, key in made.anomalous.items() if key in raised]
     if len(delays) < 2:  # noqa: PLR2004 - quantiles need two
         raise RuntimeError("the service raised no alerts")
     cuts = quantiles(delays, n=100)
@@ -89,20 +88,23 @@ def _listener(port: int, on_message: paho.CallbackOnMessage) -> paho.Client:
         nonlocal subscribed
         subscribed = True
 
+    def on_connect(client: paho.Client, *_: object) -> None:
+        client.subscribe(f"stream_detector/alert/{STREAM}/+", 0)
+
     client = paho.Client(CallbackAPIVersion.VERSION2)
     client.on_message = on_message
     client.on_subscribe = on_subscribe
-    client.on_connect = lambda *_: client.subscribe(f"stream_detector/alert/{STREAM}/+", 0)
+    client.on_connect = on_connect
     client.connect("127.0.0.1", port)
     while not subscribed:
         client.loop(timeout=0.1)
-    wire.acknowledge_tcp(client.socket())
     return client
 
 
 def _publish(port: int, packets: list[bytes], rate: float, listener: paho.Client) -> list[float]:
     """Write packets at a rate, handling alerts in between; return when each was written."""
-    publisher, alerts = wire.connect(port), listener.socket()
+    publisher, alerts = wire.connect(port), cast("socket.socket", listener.socket())
+    wire.acknowledge_tcp(alerts)
     sent: list[float] = []
     began = now = time.monotonic()
     ends = began + len(packets) / rate + AFTER_S

@@ -64,9 +64,7 @@ class Rounds:
 
     def measure(self, qos: int, rounds: int) -> Throughput:
         """Let both drain in turns."""
-        pairs = []
-        for _ in range(rounds):
-            pairs.append((self._drain_service(self._passes, qos), self._drain_bare(qos)))
+        pairs = [(self._drain_service(self._passes, qos), self._drain_bare(qos)) for _ in range(rounds)]
         ratios = sorted(service.rate / yardstick.rate for service, yardstick in pairs)
         return Throughput(
             qos,

@@ -81,7 +81,8 @@ def messages(first: int, passes: int, *, site: bytes = SITE, start: datetime | N
     random = np.random.default_rng(first)
     names = [device(number) for number in range(DEVICES)]
     topics = [topic(number, site) for number in range(DEVICES)]
-    payloads, anomalous = [], {}
+    payloads: list[bytes] = []
+    anomalous: dict[int, tuple[str, str]] = {}
     for number in range(first, first + passes):
         at = start + timedelta(seconds=number)
         told = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -101,10 +102,14 @@ def messages(first: int, passes: int, *, site: bytes = SITE, start: datetime | N
 
 def configuration(port: int, http_port: int, folder: str) -> str:
     """Return the configuration of the service; JSON is YAML too."""
-    return json.dumps({
-        "broker": {"url": f"mqtt://127.0.0.1:{port}"},
-        "streams": {STREAM: {"topic": f"plant/{SITE.decode()}/{{device}}/telemetry", "channels": CHANNELS}},
-        "http": {"listen": f"127.0.0.1:{http_port}"},
-        "state_dir": f"{folder}/state",
-        "models_dir": f"{folder}/models",
-    })
+    return json.dumps(
+        {
+            "broker": {"url": f"mqtt://127.0.0.1:{port}"},
+            "streams": {
+                STREAM: {"topic": f"plant/{SITE.decode()}/{{device}}/telemetry", "channels": CHANNELS}
+            },
+            "http": {"listen": f"127.0.0.1:{http_port}"},
+            "state_dir": f"{folder}/state",
+            "models_dir": f"{folder}/models",
+        }
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.exposition import choose_encoder
 
 from stream_detector.core.events import (
     IGNORED,
@@ -26,15 +25,12 @@ from stream_detector.core.events import (
     Rejected,
 )
 from stream_detector.core.records import Gap, Tick
-from stream_detector.processing import Processing
-from stream_detector.settings import Settings
 from stream_detector.telemetry import SCORE_BUCKETS, SECONDS_BUCKETS, Telemetry
+from tests.bench import NOW, SECOND, Bench, listen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NOW = 1_770_000_000_000_000
-SECOND = 1_000_000
 CONTRACT = {
     "alert_events_total": {"stream", "event", "kind", "severity"},
     "alert_publishes_total": {"result"},
@@ -68,39 +64,6 @@ CONTRACT = {
 """Of the contract's metrics those that have a meaning yet, with their labels."""
 
 
-class Bench:
-    """The service without its sockets, and what its metrics say."""
-
-    def __init__(self, **stream: Any) -> None:
-        settings = Settings.model_validate(
-            {"streams": {"pumps": {"topic": "plant/{site}/{device}", **stream}}, "max_devices": 5}
-        )
-        self.telemetry = Telemetry(settings.streams, CollectorRegistry())
-        self.processing = Processing(settings, self.telemetry, lambda: NOW)
-        self.now = NOW
-
-    def send(self, *messages: tuple[str, object], flags: int = 0) -> list[dict[str, Any]]:
-        """Take messages in as one batch; return the states and alerts that are published."""
-        payloads = [one if isinstance(one, bytes) else json.dumps(one).encode() for _, one in messages]
-        topics = [topic.encode() for topic, _ in messages]
-        self.now += SECOND
-        published, _ = self.processing.messages(topics, payloads, [flags] * len(messages), self.now)
-        return [json.loads(one.payload) for one in published]
-
-    def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        """Return all samples."""
-        return {
-            (sample.name.removeprefix("stream_detector_"), frozenset(sample.labels.items())): sample.value
-            for family in self.telemetry.registry.collect()
-            for sample in family.samples
-        }
-
-    def total(self, name: str, **labels: str) -> float:
-        """Return the sum over all series of a metric that have these labels."""
-        wanted = set(labels.items())
-        return sum(value for (found, its), value in self.samples().items() if found == name and wanted <= its)
-
-
 def test_the_metrics_of_the_contract() -> None:
     """Each that has a meaning yet is there from the start, with exactly its labels."""
     bench = Bench()
@@ -124,7 +87,8 @@ def test_the_metrics_of_the_contract() -> None:
 def test_both_formats_can_be_written() -> None:
     """Prometheus text and OpenMetrics; without `_created` series."""
     registry = Bench().telemetry.registry
-    for text in (generate_latest(registry).decode(), openmetrics(registry).decode()):
+    for accept in ("text/plain", "application/openmetrics-text; version=1.0.0"):
+        text = choose_encoder(accept)[0](registry).decode()
         assert "stream_detector_build_info{version=" in text
         assert "_created" not in text
 
@@ -316,9 +280,11 @@ def test_gaps_in_the_numbering() -> None:
     assert bench.total("sequence_gaps_total") == 2
 
 
-def test_the_same_complaint_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_complaint_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However often it comes; another one is told at once, and no text of a sender breaks the line."""
-    logging.getLogger("stream_detector").propagate = True
+    listen(caplog, monkeypatch)
     telemetry = Telemetry(["pumps"], CollectorRegistry())
     for reason in ("seq", "seq", "empty", "seq"):
         telemetry.event(Rejected("pumps", reason, "a\nb\u202e", "plant/\x1b[31m", 1, "", b"", NOW))
@@ -328,9 +294,11 @@ def test_the_same_complaint_once_a_minute(caplog: pytest.LogCaptureFixture) -> N
     ]
 
 
-def test_a_refused_model_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refused_model_is_logged_and_counted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each time: it is rare, and somebody waits for it."""
-    logging.getLogger("stream_detector").propagate = True
+    listen(caplog, monkeypatch)
     bench = Bench()
     for _ in range(2):
         bench.processing.refuse(ModelRefused(NOW, "pumps", "light", "3", "hash", "the file was changed."))

@@ -86,6 +86,7 @@ class Layout:
         self.limits = [limits.get(name, Limits()) for name in channels]
         self.low = np.array([-np.inf if limit.low is None else limit.low for limit in self.limits])
         self.high = np.array([np.inf if limit.high is None else limit.high for limit in self.limits])
+        self.limited = bool(np.isfinite(self.low).any() or np.isfinite(self.high).any())
         self.watch_stuck = watch_stuck
         self.detector = detector
         columns = {**windows.columns(window), **rules.STUCK_COLUMNS, **detector.columns()}
@@ -108,10 +109,7 @@ class Layout:
         """
         state = self.table.arrays
         walk = windows.walk(state, rows, values, ts, features.lags_of(self.detector.features))
-        if np.isfinite(self.low).any() or np.isfinite(self.high).any():
-            beyond = rules.beyond(walk.values, self.low, self.high)
-        else:
-            beyond = np.zeros(values.shape)
+        beyond = rules.beyond(walk.values, self.low, self.high) if self.limited else np.zeros(values.shape)
         return Part(
             layout=self,
             rows=rows,

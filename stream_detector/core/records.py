@@ -71,6 +71,8 @@ class Readings:
 
     def offsets(self) -> NDArray[np.int64]:
         """Return where each reading's values begin, and the end of the last: (n + 1,)."""
+        if len(self.columns) == 1:  # as in most batches
+            return np.arange(len(self) + 1, dtype=np.int64) * len(self.columns[0])
         widths = np.array([len(names) for names in self.columns], dtype=np.int64)
         out = np.zeros(len(self) + 1, dtype=np.int64)
         np.cumsum(widths[self.shapes], out=out[1:])

@@ -117,8 +117,9 @@ class Stream:
         counts = outcome.counts
         counts.scored = len(outcome.scored)
         counts.warming_up = len(accepted) - counts.scored
-        counts.late = int(np.count_nonzero(admission.verdict == LATE))
-        counts.duplicate = int(np.count_nonzero(admission.verdict == DUPLICATE))
+        if len(accepted) < len(readings):
+            counts.late = int(np.count_nonzero(admission.verdict == LATE))
+            counts.duplicate = int(np.count_nonzero(admission.verdict == DUPLICATE))
         counts.missing_seq = admission.missing
         return outcome
 
@@ -206,14 +207,7 @@ class Stream:
         for number, members in _groups(self.devices.table["layout"][slots[places]]):
             layout = self.layouts[number]
             part = places[members]
-            values = np.full((len(part), len(layout.channels)), np.nan)
-            for shape, here in _groups(readings.shapes[part]):
-                names = readings.columns[shape]
-                known = [k for k, name in enumerate(names) if name in layout.place]
-                columns = np.array([layout.place[names[k]] for k in known], dtype=np.int64)
-                where = offsets[part[here]][:, None] + np.array(known, dtype=np.int64)
-                values[here[:, None], columns] = readings.values[where]
-            yield layout, part, values
+            yield layout, part, _rows(readings, offsets, part, layout)
 
     def _channel_hashes(
         self, columns: tuple[tuple[str, ...], ...]
@@ -231,6 +225,22 @@ class Stream:
         starts = np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64)
         self._hashed = columns, hashes, starts
         return hashes, starts
+
+
+def _rows(
+    readings: Readings, offsets: NDArray[np.int64], part: NDArray[np.int64], layout: Layout
+) -> NDArray[np.float64]:
+    """Return the values of the readings at `part` in a layout's columns, (m, channels)."""
+    if readings.columns == (layout.channels,):  # as in most batches: they lie as they are wanted
+        return readings.values.reshape(-1, len(layout.channels))[part]
+    values = np.full((len(part), len(layout.channels)), np.nan)
+    for shape, here in _groups(readings.shapes[part]):
+        names = readings.columns[shape]
+        known = [k for k, name in enumerate(names) if name in layout.place]
+        columns = np.array([layout.place[names[k]] for k in known], dtype=np.int64)
+        where = offsets[part[here]][:, None] + np.array(known, dtype=np.int64)
+        values[here[:, None], columns] = readings.values[where]
+    return values
 
 
 def _groups(keys: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -79,15 +79,10 @@ class Columns:
     max_devices: int
     channels_of: Callable[[str], tuple[str, ...]]
     latest: int = 0
-    devices: list[str] = field(default_factory=list)
-    shapes: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    ts: list[int] = field(default_factory=list)
-    arrival: list[int] = field(default_factory=list)
-    seq: list[int] = field(default_factory=list)
-    index: list[int] = field(default_factory=list)
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     other_captures: set[str] = field(default_factory=set)
+    _rows: list[tuple[str, int, int, int, int, int]] = field(default_factory=list)
+    _values: list[float] = field(default_factory=list)
     _shape_of: dict[tuple[str, ...], int] = field(default_factory=dict)
     _names: list[tuple[str, ...]] = field(default_factory=list)
     _known: dict[str, _Known] = field(default_factory=dict)
@@ -160,33 +155,28 @@ class Columns:
         known = self._known.get(device)
         if known is None or shape not in known.shapes or known.tags is not route.tags:
             self._meet(device, route, shape, known)
-        self.devices.append(device)
-        self.shapes.append(shape)
-        self.values.extend(values)
-        self.ts.append(ts)
-        self.arrival.append(arrival)
-        self.seq.append(NO_SEQ if seq is None else seq)
-        self.index.append(index)
+        self._rows.append((device, shape, ts, arrival, NO_SEQ if seq is None else seq, index))
+        self._values.extend(values)
 
     def take(self) -> Readings | None:
         """Return what was collected as a batch, None where there is nothing; start anew."""
-        if not self.devices:
+        if not self._rows:
             return None
-        used, shapes = np.unique(np.array(self.shapes, dtype=np.int32), return_inverse=True)
+        devices, shapes, ts, arrival, seq, index = zip(*self._rows, strict=True)
+        place = {shape: k for k, shape in enumerate(sorted(set(shapes)))}
         batch = Readings(
             stream=self.stream,
-            devices=self.devices,
-            columns=tuple(self._names[k] for k in used),
-            shapes=shapes.astype(np.int32),
-            values=np.array(self.values, dtype=np.float64),
-            ts=np.array(self.ts, dtype=np.int64),
-            arrival=np.array(self.arrival, dtype=np.int64),
-            seq=np.array(self.seq, dtype=np.int64),
-            index=np.array(self.index, dtype=np.int32),
+            devices=list(devices),
+            columns=tuple(self._names[shape] for shape in place),
+            shapes=np.array([place[shape] for shape in shapes], dtype=np.int32),
+            values=np.array(self._values, dtype=np.float64),
+            ts=np.array(ts, dtype=np.int64),
+            arrival=np.array(arrival, dtype=np.int64),
+            seq=np.array(seq, dtype=np.int64),
+            index=np.array(index, dtype=np.int32),
             tags=self.tags,
         )
-        self.devices, self.shapes, self.values, self.ts = [], [], [], []
-        self.arrival, self.seq, self.index, self.tags = [], [], [], {}
+        self._rows, self._values, self.tags = [], [], {}
         return batch
 
     def _meet(self, device: str, route: Route, shape: int, known: _Known | None) -> None:
@@ -202,7 +192,7 @@ class Columns:
                     "device_limit", f"the stream has {self.max_devices} devices already (max_devices)"
                 )
             known = _Known(set(), set(before), route.tags)
-        elif known.tags is not route.tags:
+        elif known.tags != route.tags:
             self.other_captures.add(device)
         channels = known.channels.union(names)
         if not self.settings.channels and len(channels) > self.settings.max_channels:

@@ -28,6 +28,8 @@ MAX_PAYLOAD = 65_536
 """Bytes of a payload that are looked at."""
 KEPT = 1024
 MAX_ROUTES = 200_000
+MAX_REMEMBERED = 1024
+"""Bytes of a topic; longer ones are found out anew each time, else hostile ones would fill the memory."""
 RETAIN = 1
 
 
@@ -92,6 +94,10 @@ class _Stream:
         self.columns = Columns(settings, name, max_devices, channels_of)
         self.use_retained = settings.retained == "use"
         self._tags: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+
+    def forget_tags(self) -> None:
+        """Let go of the captures that were met; those that devices came with stay with them."""
+        self._tags.clear()
 
     def route(self, topic: str, captures: dict[str, str]) -> Route:
         """Find out what a topic says."""
@@ -190,7 +196,8 @@ class Intake:
                 self._refuse(stream, route, unknown, payload, arrival, None, taken)
             else:
                 tally.accepted += 1
-                self._refuse_elements(stream, route, refused, payload, arrival, taken)
+                if refused:
+                    self._refuse_elements(stream, route, refused, payload, arrival, taken)
         batches = [stream.columns.take() for stream in self._streams]
         taken.readings = [readings for readings in batches if readings is not None]
         return taken
@@ -236,7 +243,11 @@ class Intake:
         """Return stream and route of a topic, or why it has none; remembered."""
         if len(self._routes) >= MAX_ROUTES:
             self._routes.clear()
-        found = self._routes[topic] = self._look_up(topic)
+            for stream in self._streams:
+                stream.forget_tags()
+        found = self._look_up(topic)
+        if len(topic) <= MAX_REMEMBERED:
+            self._routes[topic] = found
         return found
 
     def _look_up(self, topic: bytes) -> tuple[_Stream, Route] | Rejected | str:

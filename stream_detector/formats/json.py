@@ -151,7 +151,7 @@ class CanonicalJson:
             values = msgspec.structs.astuple(message.values)
             if None in values:
                 values = tuple(math.nan if x is None else x for x in values)
-            if all(x != x for x in values):  # noqa: PLR0124 - all NaN
+            if math.isnan(values[0]) and all(map(math.isnan, values)):
                 raise RefusedError(
                     "no_values", f"values has none of the channels {', '.join(self._declared)}"
                 )

@@ -110,7 +110,7 @@ def test_a_list_that_breaks_off() -> None:
 
 def test_declared_channels() -> None:
     """Only they are looked at, in their order; one that is absent or null is NaN."""
-    channels = {"b": {}, "a": {}}
+    channels: dict[str, dict[str, float]] = {"b": {}, "a": {}}
     content = b'{"values": {"a": 1, "other": "text", "b": null}}'
     ((_, values),) = rows(only(take(content, channels=channels)))
     assert list(values) == ["b", "a"]

@@ -39,7 +39,7 @@ TASMOTA = {
     "values": {"flow": 20.6, "power": 170.0, "b": 2.5},
     "ts": NOW,
 }
-SHELLY = {
+SHELLY: dict[str, Any] = {
     "topic": "shellypro4pm-f008d1d8b8b8/events/rpc",
     "payload": {
         "src": "shellypro4pm-f008d1d8b8b8",

@@ -80,7 +80,7 @@ def test_a_good_reading_comes_out_as_it_went_in(
 ) -> None:
     """Device, channels, values, microseconds and seq are exactly those that were sent."""
     instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ts)
-    content = {"device_id": device, "ts": instant.isoformat(), "values": values}
+    content: dict[str, Any] = {"device_id": device, "ts": instant.isoformat(), "values": values}
     if seq is not None:
         content["seq"] = seq
     readings = only(take(("up", json.dumps(content).encode()), topic="up"))

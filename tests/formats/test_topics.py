@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from stream_detector.formats import intake as module
 from stream_detector.formats.intake import Intake, Oversized
 from stream_detector.formats.settings import IntakeSettings
 from tests.formats.decoding import NOW, intake, only, refusal, take, tally
@@ -82,6 +83,19 @@ def test_a_topic_that_is_no_utf8() -> None:
     """It belongs to no stream."""
     taken = intake().take([b"plant/\xff/p1"], [GOOD], [0], NOW)
     assert dict(taken.tallies[""].rejected) == {"topic": 1}
+
+
+def test_many_topics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Topics are remembered up to a limit, long ones not at all; devices stay who they are."""
+    monkeypatch.setattr(module, "MAX_ROUTES", 10)
+    pumps = intake()
+    for number in range(25):
+        only(take((f"plant/s{number}/p{number}", GOOD), ("plant/n/p", GOOD), into=pumps))
+    pumps.take([b"plant/" + b"n" * 60_000 + b"/p1"], [GOOD], [0], NOW)
+    assert len(pumps._routes) <= 10
+    assert max(map(len, pumps._routes)) < 20
+    assert len(pumps._streams[0]._tags) <= 11
+    assert pumps.devices_with_other_captures() == []
 
 
 def test_what_is_not_for_us() -> None:

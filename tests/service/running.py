@@ -42,6 +42,7 @@ class RunningService:
         self.folder = folder
         self.url = ""
         self.process: subprocess.Popen[bytes] | None = None
+        self._log_begins = 0
         content = {
             "broker": {"keepalive_s": 5, "connect_timeout_s": 1.0, **broker},
             "streams": streams,
@@ -54,7 +55,7 @@ class RunningService:
 
     def start(self) -> Self:
         """Start, and return once it serves HTTP."""
-        before = len(self.log())
+        self._log_begins = len(self.log())
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "stream_detector", "run", "--config", "config.yaml"],
@@ -64,9 +65,11 @@ class RunningService:
             )
         address = re.compile(r"metrics and health on (http://\S+)")
         wait_for(
-            lambda: address.search(self.log(), before) or self.ended, START_S, "the service says where it is"
+            lambda: address.search(self.log(), self._log_begins) or self.ended,
+            START_S,
+            "the service says where it is",
         )
-        found = address.search(self.log(), before)
+        found = address.search(self.log(), self._log_begins)
         assert found, f"it ended instead:\n{self.log()}"
         self.url = found[1]
         wait_for(lambda: self._answers() or self.ended, what="the service serves HTTP")
@@ -77,6 +80,10 @@ class RunningService:
         wait_for(
             lambda: self.get("/readyz")[0] == 200, timeout_s, f"ready; {self.get('/readyz')}\n{self.log()}"
         )
+
+    def wait_online(self) -> None:
+        """Return once it has looked for others under its base and has announced itself."""
+        wait_for(lambda: "connected to " in self.log()[self._log_begins :], what="it is online")
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body of a page."""
@@ -132,6 +139,9 @@ class RunningService:
         with suppress(ProcessLookupError):
             self.process.send_signal(how)
         return self.process.wait(PATIENCE_S)
+
+    def _address(self) -> re.Match[str] | None:
+        return re.compile(r"metrics and health on (http://\S+)").search(self.log(), self._log_begins)
 
     def _answers(self) -> bool:
         with suppress(OSError):

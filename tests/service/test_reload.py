@@ -89,7 +89,7 @@ def test_a_new_model_loses_and_doubles_nothing(
         loaded = service.count("model_reloads_total", model="pumps", result="loaded")
         save_model(models_dir)
         wait_for(lambda: version_in_use(service) == "2", what="version 2 scores")
-        damage(save_model(models_dir))
+        put_broken_version_3(models_dir, tmp_path / "elsewhere")
         service.wait_for_count("model_reloads_total", 1, model="pumps", result="refused")
         scored = service.count("readings_scored_total")
         service.wait_for_count("readings_scored_total", scored + 30, model="pumps")
@@ -123,6 +123,8 @@ def version_in_use(service: RunningService) -> str:
     return found["version"]
 
 
-def damage(folder: Path) -> None:
-    """Cut the estimator's file."""
+def put_broken_version_3(models_dir: Path, elsewhere: Path) -> None:
+    """Let a bundle appear whose estimator's file is cut."""
+    *_, folder = (save_model(elsewhere) for _ in range(3))
     (folder / "model.skops").write_bytes(b"cut")
+    folder.rename(models_dir / "pumps" / "3")

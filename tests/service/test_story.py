@@ -34,6 +34,7 @@ def test_a_pump_breaks_and_is_mended(
     service = start_service(mosquitto.port, broker={"receive": receive, "protocol": protocol})
     with Peer(mosquitto.port) as sensor, Peer(mosquitto.port, mqtt5=False) as reader:
         breaks_and_is_mended(service, sensor, reader)
+        service.wait_online()
         assert retained(mosquitto.port, "stream_detector/status") == b"online"
         assert service.count("messages_received_total", stream="pumps") == 12
         assert service.count("readings_accepted_total", stream="pumps") == WARMED_UP + 11
