@@ -248,7 +248,7 @@ MEANINGS = {
 def alerts_page() -> str:
     """Return the page of topics, alerts and states."""
     raised = _raised()
-    alert = publications.alert_message(raised, ("Normal", "Anomaly"), processing_ms=0.412)
+    alert = publications.alert_message(raised, ("Normal", "Anomaly"), processing_ms=1.498)
     state = publications.state_message(_changed(raised))
     return _page(
         [
@@ -335,31 +335,31 @@ def _json_type(kind: Any) -> str:
     return words.get(origin, "object")
 
 
-def _raised(stream: str = "pumps", device: str = "pump-7") -> events.AlertChanged:
-    """Return an alert such as the first one of the README."""
+def _raised(stream: str = "ovens", device: str = "oven-1") -> events.AlertChanged:
+    """Return the first alert of the README."""
     at = 1_767_225_600_000_000
     return events.AlertChanged(
         event="raise",
-        id="0f6c1f0b7f3c5d8a9e2b4c61",
+        id="afaa16effc977de8d5052510",
         seq=1,
         kind="point",
         stream=stream,
         device=device,
-        tags={"site": "a"},
+        tags={},
         severity="critical",
-        score=3.1,
-        peak_score=3.1,
-        raw_score=0.651,
+        score=3.12842852,
+        peak_score=3.12842852,
+        raw_score=0.65696999,
         threshold=0.21,
-        confidence=0.999,
+        confidence=0.98039216,
         started_at=at,
         updated_at=at,
         ended_at=None,
-        received_at=at + 20_000,
-        values={"vibration": 9.7},
-        expected={"vibration": events.Expected(2.3, 1.2, 3.4)},
-        contributions=(events.Contribution("vibration", 1.0),),
-        reason="vibration 9.7 mm/s is above its expected 1.2–3.4 (100 % of the score)",  # noqa: RUF001
+        received_at=at,
+        values={"temperature": 260.0},
+        expected={"temperature": events.Expected(202.015625, 197.7567017, 206.2745483)},
+        contributions=(events.Contribution("temperature", 1.0),),
+        reason="temperature 260 °C is above its expected 197.8–206.3 (100 % of the score)",  # noqa: RUF001
         model_name="light",
         model_version="1",
     )

@@ -10,7 +10,7 @@ import base64
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -69,12 +69,12 @@ class AlertMessage(msgspec.Struct, frozen=True):
     schema: str
     id: str
     seq: int
-    event: str
-    kind: str
+    event: Literal["raise", "update", "clear", "ack"]
+    kind: Literal["point", "pattern", "drift", "range", "stuck", "silence", "data_quality", "class"]
     stream: str
     device: str
     tags: dict[str, str]
-    severity: str
+    severity: Literal["warning", "critical"]
     score: float
     peak_score: float
     raw_score: float

@@ -94,6 +94,7 @@ class Service:
         self._beat = time.monotonic()
         self._fatal: Exception | None = None
         instance = _instance(settings)
+        self.telemetry.disk(settings.state_dir)
         self.client_id = settings.broker.client_id or f"stream-detector-{instance}"
         self._watcher = ModelWatcher(settings.models_dir, wanted_bundles(settings))
         self._load_models()

@@ -7,6 +7,8 @@ Labels have a bounded number of values: a device is never one. Closed lists star
 from __future__ import annotations
 
 import logging
+import math
+import shutil
 import time
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never, cast
@@ -33,6 +35,7 @@ from stream_detector.core.events import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -101,7 +104,11 @@ class Telemetry:
                 ("sequence_gaps", "Numbers missing in devices' sequences.", ["stream"]),
                 ("alert_publishes", "Outcomes of handing messages to the broker.", ["result"]),
                 ("mqtt_reconnects", "Connections to the broker after the first.", []),
-                ("model_reloads", "Model versions found while running.", ["model", "result"]),
+                (
+                    "model_reloads",
+                    "Model versions loaded or refused, those at the start too.",
+                    ["model", "result"],
+                ),
                 ("deadletters_suppressed", "Dead letters not sent, to spare the broker.", []),
             )
         }
@@ -116,6 +123,7 @@ class Telemetry:
                 ("model_loaded_timestamp_seconds", "When a model was loaded.", ["model"]),
                 ("outbox_events", "Messages not yet confirmed by the broker.", []),
                 ("outbox_oldest_timestamp_seconds", "When the oldest of them was made; 0: none.", []),
+                ("state_free_bytes", "Bytes free where state_dir is; NaN: it cannot be told.", []),
                 ("build_info", "1, with the version.", ["version"]),
             )
         }
@@ -295,6 +303,17 @@ class Telemetry:
         for result in RELOAD_RESULTS:
             self._counters["model_reloads"].labels(name, result)
         self._counters["readings_scored"].labels(stream, name)
+
+    def disk(self, state_dir: Path) -> None:
+        """Tell at each scrape how much room there is for what has to survive a restart."""
+
+        def free() -> float:
+            try:
+                return float(shutil.disk_usage(state_dir).free)
+            except OSError:
+                return math.nan
+
+        self._gauges["state_free_bytes"].set_function(free)
 
     def deadletter_suppressed(self) -> None:
         """Note a dead letter that was not sent."""

@@ -107,10 +107,14 @@ def test_own_sensor_in_five_minutes(tmp_path: Path) -> None:
         config += f"broker: {{url: {broker.url('3.1.1')}}}\nhttp: {{listen: '127.0.0.1:{http}'}}\n"
         (tmp_path / "sensors.yaml").write_text(config, encoding="utf-8")
         run = [str(COMMAND), "run", "--config", "sensors.yaml"]
-        with (tmp_path / "log").open("wb") as log:
+        log_file = tmp_path / "log"
+        with log_file.open("wb") as log:
             service = subprocess.Popen(run, cwd=tmp_path, stderr=log)
         try:
-            wait_for(lambda: b"subscribed to sensors/+" in (tmp_path / "log").read_bytes(), timeout_s=60)
+            wait_for(
+                lambda: b"subscribed to" in log_file.read_bytes() or service.poll() is not None, timeout_s=60
+            )
+            assert service.poll() is None, log_file.read_text(encoding="utf-8")
             here = script.replace("1883", str(broker.port))
             shown = subprocess.run(
                 [sys.executable, "-c", here], capture_output=True, text=True, check=True, timeout=60

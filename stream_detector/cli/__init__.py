@@ -60,5 +60,7 @@ def main() -> None:
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        print(f"stream-detector: this should not happen ({what}, at {place}); please report it", file=sys.stderr)
+        print(
+            f"stream-detector: this should not happen ({what}, at {place}); please report it", file=sys.stderr
+        )
         sys.exit(1)

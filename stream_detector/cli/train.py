@@ -85,7 +85,9 @@ def command(
     print(f"  channels   {', '.join(channels)}")
     print(f"  features   {', '.join(wanted)}; window {window}")
     print(f"  rows       {summary.used} used of {summary.rows}; {summary.dropped} incomplete")
-    print(f"  threshold  raw score {summary.threshold:.6g} is 1.0; {summary.anomalous:.1%} of the rows reach it")
+    print(
+        f"  threshold  raw score {summary.threshold:.6g} is 1.0; {summary.anomalous:.1%} of the rows reach it"
+    )
     for note in summary.notes:
         print(f"  note       {note}")
     print(f"  took       {time.perf_counter() - began:.1f} s")
