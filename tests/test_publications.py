@@ -262,6 +262,8 @@ def problems(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> list[s
         return problems(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root)
     if "anyOf" in schema:
         return min((problems(value, each, root) for each in schema["anyOf"]), key=len)
+    if "enum" in schema:
+        return [] if value in schema["enum"] else [f"{value!r} is none of {schema['enum']}"]
     assert schema.keys() <= {
         *("title", "description", "type", "properties", "required", "items", "additionalProperties", "$defs")
     }
