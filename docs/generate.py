@@ -324,6 +324,8 @@ def _json_type(kind: Any) -> str:
     if isinstance(kind, types.UnionType):
         return " or ".join(_json_type(one) for one in typing.get_args(kind))
     origin = typing.get_origin(kind) or kind
+    if origin is typing.Literal:
+        return _json_type(type(typing.get_args(kind)[0]))
     words = {
         str: "string",
         int: "integer",

@@ -46,9 +46,6 @@ TICK = 1_000_000
 STUCK_S = 60.0
 """The watchdog ends a process whose hot thread has not moved for so long."""
 COMPLAIN_S = 60.0
-SMALL_BATCH = 32
-NAP_S = 0.001
-"""After a small batch the socket is left to fill for a moment: fewer, larger batches."""
 STOP_S = 1.5
 ANSWER_S = 0.5
 """So long the broker gets to tell of another service: retained messages come some time after the SUBACK."""
@@ -178,8 +175,6 @@ class Service:
         self._follow_connection()
         self._tick()
         self._publisher.pump()
-        if received is not None and len(received) < SMALL_BATCH:
-            time.sleep(NAP_S)
 
     def _batch(self, received: Received) -> None:
         """Score what one read brought, publish what it gave, then acknowledge it."""

@@ -233,7 +233,7 @@ class Telemetry:
         level = logging.WARNING if alert.event != "clear" else logging.INFO
         LOG.log(
             level,
-            "%s %s %s/%s %s score %.3g: %s",
+            "%s %s %s/%s %s score %.2f: %s",
             alert.event,
             alert.kind,
             alert.stream,

@@ -200,7 +200,7 @@ class Screen:
                 word = "RAISED" if event.event == "raise" else "UPDATED"
                 self._raised += event.event == "raise"
                 colour = "1;31" if event.severity == "critical" else "33"
-                text = f"{where} {event.kind}, {event.severity}, score {event.score:.3g}: {event.reason}"
+                text = f"{where} {event.kind}, {event.severity}, score {event.score:.2f}: {event.reason}"
                 self._print(word, text, colour)
 
     def watch(self, service: Service, stop: threading.Event) -> None:

@@ -141,7 +141,7 @@ def _show(
     at = timestamp(event.updated_at)[:19].replace("T", " ")
     word = {"raise": "RAISED ", "update": "UPDATED", "clear": "CLEARED"}[event.event]
     print(
-        f"{at}  {word}  {event.device}  {event.kind} {event.severity} score {event.score:.3g}: {event.reason}"
+        f"{at}  {word}  {event.device}  {event.kind} {event.severity} score {event.score:.2f}: {event.reason}"
     )
 
 

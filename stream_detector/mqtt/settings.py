@@ -177,7 +177,7 @@ def _address(url: str) -> Address:
         port = parts.port
     except ValueError:
         raise ValueError("broker.url has a port that is no number from 1 to 65535.") from None
-    if port == 0:
+    if port == 0 and parts.scheme != "embedded":  # inside, 0 takes a free one
         raise ValueError("broker.url has port 0; write a number from 1 to 65535.")
     path = parts.path if parts.path not in {"", "/"} else "/mqtt"
-    return Address(parts.scheme, parts.hostname, port or DEFAULT_PORTS[parts.scheme], path)
+    return Address(parts.scheme, parts.hostname, DEFAULT_PORTS[parts.scheme] if port is None else port, path)

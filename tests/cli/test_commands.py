@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -240,3 +241,16 @@ def test_the_demo_finds_its_first_fault_and_ends_at_ctrl_c(tmp_path: Path) -> No
     assert "24 devices found" in text
     assert re.search(r"RAISED +\w+/[\w-]+ point, critical, score [\d.]+: \w+ ", text)
     assert "alerts raised" in rest
+
+
+def test_the_demo_takes_a_free_port_where_1883_is_taken(tmp_path: Path) -> None:
+    """Somebody's own broker on the usual port is no reason to fail."""
+    with socket.socket() as taken:
+        with contextlib.suppress(OSError):  # taken by somebody else: as good
+            taken.bind(("127.0.0.1", 1883))
+            taken.listen()
+        done = run("demo", "--duration", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    port = re.search(r"broker +127\.0\.0\.1:(\d+) ", done.stdout)
+    assert port is not None
+    assert port[1] not in {"0", "1883"}

@@ -14,7 +14,6 @@ from tests.service.sensor import WARMED_UP, healthy_list, payload, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.service.running import RunningService
 
@@ -106,9 +105,12 @@ def test_the_broker_is_restarted(mosquitto: Mosquitto, start_service: Callable[.
     assert service.count("mqtt_connected") == 1
 
 
-def test_no_broker_at_all(tmp_path: Path, start_service: Callable[..., RunningService]) -> None:
+def test_no_broker_at_all(
+    start_mosquitto: Callable[..., Mosquitto], start_service: Callable[..., RunningService]
+) -> None:
     """It runs, says what it waits for, and begins when the broker comes."""
-    mosquitto = Mosquitto(tmp_path / "late")
+    mosquitto = start_mosquitto()
+    mosquitto.stop()
     service = start_service(mosquitto.port, ready=False)
     wait_for(lambda: "not connected: " in service.log(), what="the log says so")
     status, body = service.get("/readyz")
@@ -116,10 +118,7 @@ def test_no_broker_at_all(tmp_path: Path, start_service: Callable[..., RunningSe
     assert f"127.0.0.1:{mosquitto.port}" in body
     assert service.get("/livez")[0] == 200
     mosquitto.start()
-    try:
-        service.wait_ready()
-    finally:
-        mosquitto.stop()
+    service.wait_ready()
 
 
 def test_it_ends_in_order_without_a_broker(start_service: Callable[..., RunningService]) -> None:
