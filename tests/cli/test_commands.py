@@ -246,6 +246,7 @@ def test_the_demo_finds_its_first_fault_and_ends_at_ctrl_c(tmp_path: Path) -> No
 def test_the_demo_takes_a_free_port_where_1883_is_taken(tmp_path: Path) -> None:
     """Somebody's own broker on the usual port is no reason to fail."""
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):  # taken by somebody else: as good
             taken.bind(("127.0.0.1", 1883))
             taken.listen()
