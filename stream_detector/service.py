@@ -47,6 +47,8 @@ STUCK_S = 60.0
 """The watchdog ends a process whose hot thread has not moved for so long."""
 COMPLAIN_S = 60.0
 STOP_S = 1.5
+NOTE_S = 0.1
+"""The gauges of the outbox are at most so old."""
 ANSWER_S = 0.5
 """So long the broker gets to tell of another service: retained messages come some time after the SUBACK."""
 
@@ -110,10 +112,11 @@ class Service:
         self._link = self._dial(broker)
         self._publisher = Publisher(self._link)
         self._held: list[Received] = []
-        self._epoch = 0
         self._announced = 0
         self._deaf_since: int | None = self.clock()
         self._drains = False
+        self._standing = (False, 0)
+        self._noted = 0.0
         self._ticked = 0
         self._complained = time.monotonic() - COMPLAIN_S + 1.0  # a broker answers within a second
         self._foreign: str | None = None
@@ -247,6 +250,10 @@ class Service:
             )
             if link.protocol_note:
                 self.telemetry.say("%s", link.protocol_note)
+        standing = (link.ready, link.epoch)
+        if standing == self._standing and time.monotonic() - self._noted < NOTE_S:
+            return
+        self._standing, self._noted = standing, time.monotonic()
         self.telemetry.connection(
             ready=link.ready,
             reconnects=link.reconnects,
