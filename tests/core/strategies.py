@@ -7,7 +7,7 @@ Hypothesis finds can be read. To put a detector under the law, add a line to `DE
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from stream_detector.core.detector import MAX_SCORE, Verdicts, significant
 from stream_detector.core.features import of_history
 from stream_detector.core.records import NO_SEQ, Gap, ModelSet, Readings, Record, Tick
 from stream_detector.detectors.baseline import Light
+from stream_detector.models.training import DETECTORS as TRAINED
 from stream_detector.models.training import train
 
 if TYPE_CHECKING:
@@ -98,24 +99,30 @@ class Distance:
 
 
 @cache
-def forest() -> Detector:
-    """Return an isolation forest trained on what the devices of a story usually send."""
+def fitted(detector: str) -> Detector:
+    """Return a model trained on what the devices of a story usually send."""
     story = Story()
     values = np.array([[values["b"], values["a"]] for values in map(story.values, [story.devices[0]] * 400)])
     names = ("value", "z", "lag_2")
     rows = of_history(names, np.zeros(400, np.int32), values, np.arange(400), window=5)
     return train(
         rows[5:],
-        name="forest",
+        name=detector,
         channels=("b", "a"),
         features=names,
         window=5,
-        detector="iforest",
+        detector=detector,
         contamination=0.02,
     ).model
 
 
-DETECTORS: Mapping[str, Callable[[], Detector]] = {"light": Light, "distance": Distance, "forest": forest}
+DETECTORS: Mapping[str, Callable[[], Detector]] = {
+    "light": Light,
+    "distance": Distance,
+    **{name: partial(fitted, name) for name in TRAINED},
+}
+SLOW = frozenset(TRAINED) - {"iforest"}
+"""PyOD scores a call in up to a millisecond: these get fewer stories."""
 
 
 @dataclass

@@ -17,7 +17,7 @@ from stream_detector.core.events import AlertChanged, Counts
 from stream_detector.core.layouts import Limits
 from stream_detector.core.pipeline import Pipeline
 from stream_detector.core.stream import StreamSpec
-from tests.core.strategies import DETECTORS, SECOND, Reading, Story, batch, cuts, stories
+from tests.core.strategies import DETECTORS, SECOND, SLOW, Reading, Story, batch, cuts, stories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,26 +94,43 @@ def memory(pipeline: Pipeline) -> dict[str, Any]:
     return out
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
-@given(
-    steps=stories,
-    cut=cuts(),
-    declared=st.booleans(),
-    lateness=st.sampled_from([0, 2 * SECOND]),
-    min_severity=st.sampled_from(["warning", "warning", "critical"]),
-    cold=st.booleans(),
-)
+STORY = {
+    "steps": stories,
+    "cut": cuts(),
+    "declared": st.booleans(),
+    "lateness": st.sampled_from([0, 2 * SECOND]),
+    "min_severity": st.sampled_from(["warning", "warning", "critical"]),
+    "cold": st.booleans(),
+}
+
+
+@pytest.mark.parametrize("detector", [name for name in DETECTORS if name not in SLOW])
+@given(**STORY)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_events_do_not_depend_on_the_cuts(
+def test_events_do_not_depend_on_the_cuts(detector: str, **story: Any) -> None:
+    """Any story, cut anywhere, gives equal events, counts and scores, and leaves equal state."""
+    the_law_holds(detector, **story)
+
+
+@pytest.mark.parametrize("detector", sorted(SLOW))
+@given(**STORY)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_nor_do_they_with_the_slower_detectors(detector: str, **story: Any) -> None:
+    """The same, with fewer stories."""
+    the_law_holds(detector, **story)
+
+
+def the_law_holds(
     detector: str,
+    *,
     steps: list[tuple[Any, ...]],
     cut: Callable[[int], bool],
-    declared: bool,  # noqa: FBT001 - Hypothesis gives it by name
+    declared: bool,
     lateness: int,
     min_severity: Severity,
-    cold: bool,  # noqa: FBT001
+    cold: bool,
 ) -> None:
-    """Any story, cut anywhere, gives equal events, counts and scores, and leaves equal state."""
+    """Play a story whole and cut, and compare everything."""
     past, story = copy.deepcopy(
         warm(detector, declared=declared, lateness=lateness, min_severity=min_severity)
     )
