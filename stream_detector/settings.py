@@ -230,6 +230,17 @@ class Settings(BaseSettings):
                 )
         return streams
 
+    @model_validator(mode="after")
+    def _apart_from_what_we_publish(self) -> Settings:
+        base = tuple(self.topics.base.split("/"))
+        for name, stream in self.streams.items():
+            if TopicPattern.parse(stream.topic).levels[: len(base)] == base:
+                raise ValueError(
+                    f"streams.{name}.topic ({stream.topic}) stands below topics.base ({self.topics.base}),"
+                    " where the service publishes and never reads; choose another topics.base"
+                )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -301,7 +312,9 @@ def _first_mistake(
         what = "this key is missing"
     elif mistake["type"] != "value_error":
         came = _value_at(content, path)
-        if came is not _ABSENT and not any(secret in step for step in path for secret in SECRET_KEYS):
+        if mistake["type"] == "model_type":  # a text where a section belongs may well hold a login
+            what = "Input should be a section with keys of its own, such as " + ", ".join(_legal(path)[:3])
+        elif came is not _ABSENT and not any(secret in step for step in path for secret in SECRET_KEYS):
             what = f"{what}, not {_shown(came)}"
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
     return ConfigurationError(f"{place}: {key + ': ' if key else ''}{what}{more}", key=key)

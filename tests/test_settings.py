@@ -331,3 +331,21 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
     assert PLANTED not in repr(settings)
     assert PLANTED not in json.dumps(settings.model_dump(mode="json"))
     assert settings.broker.read_password() == PLANTED
+
+
+def test_a_login_written_where_a_section_belongs_is_not_shown(tmp_path: Path) -> None:
+    """`broker: mqtt://user:password@host` is a likely mistake; the sentence says what belongs there."""
+    path = tmp_path / "c.yaml"
+    path.write_text("broker: mqtt://joe:hunter2@host\nstreams: {a: {topic: 'x/{device}'}}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load(path)
+    assert "hunter2" not in str(caught.value)
+    assert "line 1: broker: Input should be a section with keys of its own, such as url" in str(caught.value)
+
+
+def test_a_stream_below_our_own_topics_is_refused(tmp_path: Path) -> None:
+    """What the service publishes it never reads, so such a stream would hear nothing."""
+    path = tmp_path / "c.yaml"
+    path.write_text("topics: {base: plant}\nstreams: {a: {topic: 'plant/{device}/telemetry'}}\n")
+    with pytest.raises(ConfigurationError, match=r"stands below topics\.base \(plant\)"):
+        load(path)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 OLDEST = 946_684_800_000_000
 """2000-01-01 UTC in µs: a clock that says less was never set."""
+UNKNOWN = -1
+MAX_SHAPES = 256
+"""Different sets of channels that one device may send; a gateway sends a few."""
+SETS_AT_LEAST = 4096
 FUTURE = 300_000_000
 """How far ahead of ours a device's clock may be, µs."""
 
@@ -87,29 +91,9 @@ class Columns:
     _names: list[tuple[str, ...]] = field(default_factory=list)
     _known: dict[str, _Known] = field(default_factory=dict)
 
-    def shape(self, names: tuple[str, ...]) -> int:
-        """Return the number of a set of channels.
-
-        Raises:
-            RefusedError: One of the names cannot be a channel.
-        """
-        found = self._shape_of.get(names)
-        if found is None:
-            for name in names:
-                error = name_error(name)
-                if error:
-                    raise RefusedError("channel_name", f"{short(name)} cannot be a channel: {error}")
-            if len(names) > self.settings.max_channels:
-                raise RefusedError(
-                    "channel_limit",
-                    f"the reading has {len(names)} channels, more than the {self.settings.max_channels} of"
-                    " max_channels; list the wanted ones under channels",
-                )
-            if len(self._names) >= 4 * self.max_devices:
-                raise RefusedError("channel_limit", "the stream has too many different sets of channels")
-            found = self._shape_of[names] = len(self._names)
-            self._names.append(names)
-        return found
+    def __len__(self) -> int:
+        """Return the number of readings collected so far."""
+        return len(self._rows)
 
     def device(self, route: Route, given: str | None) -> str:
         """Return which device a payload is about.
@@ -138,7 +122,7 @@ class Columns:
         self,
         device: str,
         route: Route,
-        shape: int,
+        names: tuple[str, ...],
         values: tuple[float, ...] | list[float],
         ts: int,
         arrival: int,
@@ -148,13 +132,14 @@ class Columns:
         """Add a checked reading.
 
         Raises:
-            RefusedError: The device or the time is refused.
+            RefusedError: The device, a channel or the time is refused.
         """
         if not OLDEST < ts <= self.latest:
             raise RefusedError("time_bounds", _time_error(ts, self.latest))
         known = self._known.get(device)
+        shape = self._shape_of.get(names, UNKNOWN)
         if known is None or shape not in known.shapes or known.tags is not route.tags:
-            self._meet(device, route, shape, known)
+            shape = self._meet(device, route, names, known)
         self._rows.append((device, shape, ts, arrival, NO_SEQ if seq is None else seq, index))
         self._values.extend(values)
 
@@ -179,9 +164,11 @@ class Columns:
         self._rows, self._values, self.tags = [], [], {}
         return batch
 
-    def _meet(self, device: str, route: Route, shape: int, known: _Known | None) -> None:
-        """Check what is new about a device: its name, its captures, its channels."""
-        names = self._names[shape]
+    def _meet(self, device: str, route: Route, names: tuple[str, ...], known: _Known | None) -> int:
+        """Check what is new about a device: its name, its captures, its channels; return their number.
+
+        Nothing is remembered of what is refused, so that one device cannot use up everybody's room.
+        """
         if known is None:
             error = name_error(device)
             if error:
@@ -201,12 +188,32 @@ class Columns:
                 f"device {short(device)} would have {len(channels)} channels, more than the"
                 f" {self.settings.max_channels} of max_channels; list the wanted ones under channels",
             )
+        shape = self._shape(names, known)
         if device not in self._known:
             self._known[device] = known
             if route.tags:
                 self.tags[device] = route.tags
         known.shapes.add(shape)
         known.channels, known.tags = channels, route.tags
+        return shape
+
+    def _shape(self, names: tuple[str, ...], known: _Known) -> int:
+        """Return the number of a set of channels; a new set gets one."""
+        found = self._shape_of.get(names)
+        if found is None:
+            for name in names:
+                error = name_error(name)
+                if error:
+                    raise RefusedError("channel_name", f"{short(name)} cannot be a channel: {error}")
+            if len(known.shapes) >= MAX_SHAPES or len(self._names) >= SETS_AT_LEAST + 4 * self.max_devices:
+                raise RefusedError(
+                    "channel_limit",
+                    "the device sends ever other sets of channels, or in ever another order; list the wanted"
+                    " ones under channels",
+                )
+            found = self._shape_of[names] = len(self._names)
+            self._names.append(names)
+        return found
 
 
 def short(name: str) -> str:

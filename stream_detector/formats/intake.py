@@ -138,6 +138,7 @@ class Intake:
         ]
         self._base = base
         self._built_at = built_at
+        self._next_instant = 0
         self._routes: dict[bytes, tuple[_Stream, Route] | Rejected | str] = {}
 
     @property
@@ -168,12 +169,14 @@ class Intake:
             topics: As they came.
             payloads: Likewise; only the beginning where `oversized` has the index.
             flags: Low nibble of the PUBLISH header; bit 0: retained.
-            arrival: Service clock, µs; each message gets an instant of its own from there on.
+            arrival: Service clock, µs; from there on each message, and each element of a list, gets an
+                instant of its own, later than all before it: the event time where it brings none.
             oversized: Payloads that were not kept as a whole.
         """
         taken = Taken(tallies={stream.name: Tally() for stream in self._streams})
         oversized = oversized or {}
         self._believe_until(max(arrival, self._built_at) + FUTURE)
+        instant = max(arrival, self._next_instant)
         for place, (topic, payload) in enumerate(zip(topics, payloads, strict=True)):
             found = self._routes.get(topic) or self._find(topic)
             if not isinstance(found, tuple):
@@ -188,7 +191,8 @@ class Intake:
             try:
                 if len(payload) > MAX_PAYLOAD or place in oversized:
                     raise _too_large(payload, oversized.get(place))  # noqa: TRY301 - one way out for all
-                refused = stream.format.take(payload, route, arrival + place, stream.columns)
+                before = len(stream.columns)
+                refused = stream.format.take(payload, route, instant, stream.columns)
             except RefusedError as error:
                 self._refuse(stream, route, error, payload, arrival, oversized.get(place), taken)
             except Exception as error:  # noqa: BLE001 - no message can stop the next one
@@ -196,8 +200,10 @@ class Intake:
                 self._refuse(stream, route, unknown, payload, arrival, None, taken)
             else:
                 tally.accepted += 1
+                instant += max(1, len(stream.columns) - before + len(refused))
                 if refused:
                     self._refuse_elements(stream, route, refused, payload, arrival, taken)
+        self._next_instant = instant
         batches = [stream.columns.take() for stream in self._streams]
         taken.readings = [readings for readings in batches if readings is not None]
         return taken

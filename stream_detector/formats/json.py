@@ -170,7 +170,7 @@ class CanonicalJson:
         into.add(
             device,
             route,
-            into.shape(names),
+            names,
             values,
             now if ts is None else microseconds(ts),
             arrival,
@@ -195,7 +195,6 @@ class MappedJson:
         self._time = _getter(mapping.time if mapping else "ts")
         self._seq = _getter(mapping.seq if mapping else "seq")
         self._values = _values_getter(mapping)
-        self._convert_time = msgspec.convert
 
     def take(
         self, payload: bytes, route: Route, arrival: int, into: Columns
@@ -239,7 +238,7 @@ class MappedJson:
         into.add(
             device,
             route,
-            into.shape(names),
+            names,
             tuple(values.values()),
             now if ts is None else ts,
             arrival,

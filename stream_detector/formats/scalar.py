@@ -42,7 +42,7 @@ class Scalar:
                 "no_values", f"channel {channel[:_SHOWN]!r} is not one of {', '.join(self._declared)}"
             )
         device = route.device if route.device is not None else into.device(route, None)
-        into.add(device, route, into.shape((channel,)), (value,), arrival, arrival, None, 0)
+        into.add(device, route, (channel,), (value,), arrival, arrival, None, 0)
         return []
 
 
