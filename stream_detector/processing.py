@@ -17,8 +17,9 @@ from stream_detector.core.pipeline import Pipeline
 from stream_detector.core.records import NO_SEQ, ModelSet, Readings, Started
 from stream_detector.core.stream import StreamSpec
 from stream_detector.detectors.baseline import Light
-from stream_detector.errors import ConfigurationError
+from stream_detector.errors import BundleError, ConfigurationError
 from stream_detector.formats.intake import Intake, Taken, Tally, rejection
+from stream_detector.models.reload import ModelWatcher
 from stream_detector.publications import ModelMessage, Publication, Publications
 from stream_detector.settings import BUILT_IN_MODELS
 
@@ -117,13 +118,17 @@ class Processing:
         return publications, taken
 
     def readings(self, readings: Readings, taken: Taken | None = None) -> list[Publication]:
-        """Take checked readings in, in arrival order."""
+        """Take checked readings in, in arrival order.
+
+        What the core cannot take is accounted for in `taken`; without one its error is raised.
+        """
         begin = time.perf_counter()
         try:
             outcome = self.pipeline.process(readings)[readings.stream]
-        except Exception as error:  # noqa: BLE001 - no reading can stop the next one
-            if taken is not None:
-                self._internal_error(readings, taken, error)
+        except Exception as error:  # no reading can stop the next one
+            if taken is None:
+                raise
+            self._internal_error(readings, taken, error)
             return []
         seconds = time.perf_counter() - begin
         self._telemetry.batch(readings.stream, outcome.counts, outcome.scores, seconds)
@@ -261,13 +266,23 @@ def wanted_bundles(settings: Settings) -> dict[str, str]:
     }
 
 
-def checked(name: str, stream: StreamSettings, model: FittedModel) -> FittedModel:
-    """Return a model that fits its stream.
+def model_watcher(settings: Settings) -> ModelWatcher:
+    """Return what loads the bundles that the streams want; a bundle that does not fit is refused."""
+    return ModelWatcher(
+        settings.models_dir,
+        wanted_bundles(settings),
+        fits=lambda stream, model: misfit(stream, settings.streams[stream], model),
+    )
+
+
+def load_wanted(watcher: ModelWatcher, stream: str, name: str) -> FittedModel:
+    """Return the newest bundle of a name that can be used for the stream that wants it.
 
     Raises:
-        ConfigurationError: It does not; the message says what to do.
+        ConfigurationError: There is none; the message says what to do.
     """
-    problem = misfit(name, stream, model)
-    if problem:
-        raise ConfigurationError(problem, key=f"streams.{name}.model")
-    return model
+    try:
+        return watcher.load_now(name)
+    except BundleError as error:
+        key = f"streams.{stream}.model"
+        raise ConfigurationError(f"{key}: {error}", key=key) from None

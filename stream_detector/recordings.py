@@ -35,7 +35,8 @@ DEVICE_COLUMNS = ("device_id", "device")
 SEQ_COLUMN = "seq"
 BATCH = 2000
 TICK_US = 1_000_000
-MAX_SKIPPED_SHOWN = 3
+MAX_SEQ = 2**62
+"""As for live readings."""
 
 Row: TypeAlias = "tuple[int | None, str | None, int | None, dict[str, float]]"
 
@@ -125,6 +126,8 @@ def read(paths: Sequence[Path], ignore: Sequence[str] = ()) -> Recording:
         for ts, device, seq, values in _rows(path, set(ignore), skipped):
             if ts is None or ts <= OLDEST:
                 skipped["no time after the year 2000"] += 1
+            elif seq is not None and abs(seq) > MAX_SEQ:
+                skipped["seq is beyond 2^62"] += 1
             elif not values:
                 skipped["no number in any channel"] += 1
             elif error := name_error(own_name if device is None else device):
@@ -161,20 +164,18 @@ def _rows(path: Path, ignore: set[str], skipped: Counter[str]) -> Iterator[Row]:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text, or not whole"
         raise DataError(f"{path}: cannot be read: {reason}") from None
     if kind == ".csv":
-        return _csv_rows(path, text, ignore)
+        return _csv_rows(path, text, ignore, skipped)
     if kind in {".jsonl", ".ndjson"}:
         return _json_rows(text, ignore, skipped)
     raise DataError(f"{path}: the name must end in .csv, .jsonl or .ndjson (also with .gz)")
 
 
-def _csv_rows(path: Path, text: str, ignore: set[str]) -> Iterator[Row]:
-    header_line = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header_line.count)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    try:
-        header = [name.strip() for name in next(reader)]
-    except StopIteration:
-        raise DataError(f"{path}: the file is empty") from None
+def _csv_rows(path: Path, text: str, ignore: set[str], skipped: Counter[str]) -> Iterator[Row]:
+    lines = _csv_lines(path, text)
+    header = [name.strip() for name in next(lines, [])]
+    _cut_empty_end(header, 0)
+    if not header:
+        raise DataError(f"{path}: the file is empty, or its first line is")
     lower = [name.lower() for name in header]
     time_at = next((lower.index(name) for name in TIME_COLUMNS if name in lower), None)
     if time_at is None:
@@ -187,13 +188,33 @@ def _csv_rows(path: Path, text: str, ignore: set[str]) -> Iterator[Row]:
         for k, name in enumerate(header)
         if k not in special and name not in ignore and not name_error(name)
     ]
-    for cells in reader:
+    for cells in lines:
+        if not cells:
+            continue  # an empty line
+        _cut_empty_end(cells, len(header))
         if len(cells) != len(header):
-            continue  # an empty or a cut line
+            skipped["another number of cells than the header"] += 1
+            continue
         values = {name: number for k, name in channels if (number := _number(cells[k])) is not None}
         device = cells[device_at].strip() or None if device_at is not None else None
         seq = _number(cells[seq_at]) if seq_at is not None else None
         yield _time(cells[time_at]), device, None if seq is None else int(seq), values
+
+
+def _csv_lines(path: Path, text: str) -> Iterator[list[str]]:
+    header_line = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=header_line.count)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num} cannot be read: {error}") from None
+
+
+def _cut_empty_end(cells: list[str], least: int) -> None:
+    """Take off the empty cells that delimiters at the end of a line make, down to so many cells."""
+    while len(cells) > least and not cells[-1].strip():
+        cells.pop()
 
 
 class _Line(msgspec.Struct):

@@ -1,8 +1,11 @@
 """The service: builds everything from Settings, owns the hot loop and the life of the other threads.
 
 One thread does all the work: it reads the socket, decodes, scores, publishes and acknowledges, a
-batch at a time; a batch is what one read brought. Beside it stand the web thread, the thread that
-looks for new models, and a watchdog that ends the process should the hot thread ever hang.
+batch at a time; a batch is what one read brought. A broker that does not confirm what we publish is
+still read, because its confirmations come on the same socket: input at QoS 1 is held back by not
+acknowledging it, and input at QoS 0 is passed over once too much waits. Beside the hot thread stand the
+web thread, the thread that looks for new models, and a watchdog that ends the process should the hot
+thread ever hang.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import secrets
 import signal
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,13 +24,14 @@ from prometheus_client import CollectorRegistry
 from stream_detector import __version__
 from stream_detector.core.events import ModelRefused
 from stream_detector.core.records import Gap, Tick
-from stream_detector.errors import BundleError, ConfigurationError
-from stream_detector.formats.intake import Oversized
-from stream_detector.models.reload import Loaded, ModelWatcher
+from stream_detector.errors import ConfigurationError
+from stream_detector.formats.intake import Oversized, Tally
+from stream_detector.models.reload import Loaded
 from stream_detector.mqtt.broker import EmbeddedBroker
+from stream_detector.mqtt.frames import Received
 from stream_detector.mqtt.link import Link
 from stream_detector.mqtt.publisher import Publisher
-from stream_detector.processing import Processing, checked, wanted_bundles, warm_up
+from stream_detector.processing import Processing, load_wanted, model_watcher, wanted_bundles, warm_up
 from stream_detector.telemetry import Telemetry
 from stream_detector.web.app import WebServer, build
 
@@ -36,7 +41,6 @@ if TYPE_CHECKING:
 
     from stream_detector.core.events import Event
     from stream_detector.formats.intake import Taken
-    from stream_detector.mqtt.frames import Received
     from stream_detector.mqtt.settings import BrokerSettings
     from stream_detector.publications import Publication
     from stream_detector.settings import Settings
@@ -79,8 +83,8 @@ class Service:
         readers: Further readers of the events; called in the hot thread.
 
     Raises:
-        ConfigurationError: A port is taken, a folder cannot be used, a model does not fit.
-        BundleError: A configured model is broken or not there.
+        ConfigurationError: A port is taken, a folder cannot be used, a model is broken, not there or does
+            not fit.
     """
 
     def __init__(self, settings: Settings, readers: Sequence[Callable[[Event], None]] = ()) -> None:
@@ -95,7 +99,7 @@ class Service:
         instance = _instance(settings)
         self.telemetry.disk(settings.state_dir)
         self.client_id = settings.broker.client_id or f"stream-detector-{instance}"
-        self._watcher = ModelWatcher(settings.models_dir, wanted_bundles(settings))
+        self._watcher = model_watcher(settings)
         self._load_models()
         self._web = WebServer(
             build(self.telemetry.registry, self._alive, self._not_ready),
@@ -111,7 +115,8 @@ class Service:
             broker = broker.model_copy(update={"url": self.broker.url(broker.protocol)})
         self._link = self._dial(broker)
         self._publisher = Publisher(self._link)
-        self._held: list[Received] = []
+        self._unacknowledged: list[Received] = []  # without their messages
+        self._foreign_online = False
         self._announced = 0
         self._deaf_since: int | None = self.clock()
         self._drains = False
@@ -171,27 +176,49 @@ class Service:
         received = self._link.poll(POLL_S)
         self._follow_gaps()
         if received is not None:
-            self._held.append(received)
-        while self._held and not self._publisher.full:
-            self._batch(self._held.pop(0))
+            self._batch(self._spared(received) if self._publisher.overfull else received)
+        self._acknowledge()
         self._reload()
         self._follow_connection()
         self._tick()
         self._publisher.pump()
 
     def _batch(self, received: Received) -> None:
-        """Score what one read brought, publish what it gave, then acknowledge it."""
+        """Score what one read brought, publish what it gave, and note what is to be acknowledged."""
         oversized = {place: Oversized(cut.size, cut.sha256) for place, cut in received.truncated.items()}
         publications, taken = self.processing.messages(
             received.topics, received.payloads, received.flags, received.arrival, oversized
         )
         self._publish(publications)
-        self._link.acknowledge(received)
+        if any(received.packet_ids):
+            self._unacknowledged.append(Received(packet_ids=received.packet_ids, epoch=received.epoch))
         if taken.own:
             self._look_for_others(taken)
 
+    def _spared(self, received: Received) -> Received:
+        """Count the messages at QoS 0 as ignored, and return the others."""
+        kept = received.without_qos0()
+        if ignored := len(received) - len(kept):
+            tally = Tally(received=ignored, ignored=Counter(overload=ignored))
+            self.telemetry.messages({"": tally}, received.arrival)
+        return kept
+
+    def _acknowledge(self) -> None:
+        """Acknowledge in order, but nothing while the broker owes us: it stops at what it may have open."""
+        if self._publisher.full:
+            epoch = self._link.epoch  # what came on an earlier connection comes again
+            self._unacknowledged = [batch for batch in self._unacknowledged if batch.epoch == epoch]
+            return
+        for batch in self._unacknowledged:
+            self._link.acknowledge(batch)
+        self._unacknowledged.clear()
+
     def _publish(self, publications: list[Publication]) -> None:
+        deadletters = f"{self.settings.topics.base}/deadletter/"
         for publication in publications:
+            if self._publisher.full and publication.topic.startswith(deadletters):
+                self.telemetry.deadletter_suppressed()
+                continue
             self._publisher.put(
                 publication.topic, publication.payload, qos=publication.qos, retain=publication.retain
             )
@@ -214,14 +241,14 @@ class Service:
     def _tick(self) -> None:
         """Let time pass: only while we would have heard, once a second."""
         now = self.clock()
-        if self._link.drained and not self._held and self._deaf_since is None and now - self._ticked >= TICK:
+        if self._link.drained and self._deaf_since is None and now - self._ticked >= TICK:
             self._ticked = now
             self._publish(self.processing.record(Tick(now)))
 
     def _follow_gaps(self) -> None:
-        """Record when we could not hear: first without a connection, then draining what piled up."""
+        """Record when we could not hear: without a connection or held back, then draining what piled up."""
         link, now = self._link, self.clock()
-        if not link.ready:
+        if not link.ready or self._publisher.full:
             self._drains = False
             if self._deaf_since is None:
                 self._deaf_since = now
@@ -241,7 +268,7 @@ class Service:
         if link.drained and self._announced != link.epoch and self._sees_nobody_else():
             self._announced = link.epoch
             self._complained = -COMPLAIN_S
-            self._publish([self.processing.publications.status("online"), self._info()])
+            self._publish([self._info(), self.processing.publications.status("online")])
             self.telemetry.say(
                 "connected to %s with MQTT %s, subscribed to %s",
                 self._where(),
@@ -292,13 +319,29 @@ class Service:
         )
 
     def _sees_nobody_else(self) -> bool:
-        """Return whether another service would have been heard of by now; asked once subscribed."""
+        """Return whether we are alone under our base topic; asked once subscribed, until it is.
+
+        What counts is what was said last: a session that the broker kept may begin with old news.
+        """
         if self._listening_since is None:
             self._listening_since = time.monotonic()
-        return self._fatal is None and time.monotonic() - self._listening_since >= ANSWER_S
+        if self._announced:
+            return True
+        if time.monotonic() - self._listening_since < ANSWER_S:
+            return False
+        if self._foreign is None or not self._foreign_online:
+            return True
+        base = self.settings.topics.base
+        self._fatal = ConfigurationError(
+            f"another stream_detector ({self._foreign}) is online under topics.base: {base};"
+            " give this one another topics.base, or stop the other",
+            key="topics.base",
+        )
+        self._stopping.set()
+        return False
 
     def _look_for_others(self, taken: Taken) -> None:
-        """Refuse to live beside another service under the same base topic."""
+        """Note who else is, or was, under our base topic and whether it lives, whichever comes first."""
         base = self.settings.topics.base
         for topic, payload in taken.own:
             if topic == f"{base}/info":
@@ -307,17 +350,12 @@ class Service:
                 except (msgspec.DecodeError, KeyError, TypeError):
                     continue
                 self._foreign = instance if instance != self.client_id else None
-            if topic == f"{base}/status" and payload == b"online" and self._foreign and not self._announced:
-                self._fatal = ConfigurationError(
-                    f"another stream_detector ({self._foreign}) is online under topics.base: {base};"
-                    " give this one another topics.base, or stop the other",
-                    key="topics.base",
-                )
-                self._stopping.set()
+            if topic == f"{base}/status":
+                self._foreign_online = payload == b"online"
 
     def _dial(self, broker: BrokerSettings) -> Link:
         base = self.settings.topics.base
-        own = [(f"{base}/info", 1), (f"{base}/status", 1)]  # in this order: who, then whether it lives
+        own = [(f"{base}/info", 1), (f"{base}/status", 1)]
         qos = [stream.qos for stream in self.settings.streams.values()]
         return Link(
             broker,
@@ -325,6 +363,7 @@ class Service:
             subscriptions=[*own, *zip(self.processing.intake.filters, qos, strict=True)],
             will=(self.processing.publications.status_topic, b"offline"),
             clock=self.clock,
+            replayed=[topic for topic, _ in own],  # one that was there before must be heard of, too
         )
 
     def _where(self) -> str:
@@ -338,34 +377,37 @@ class Service:
     def _load_models(self) -> None:
         now = self.clock()
         for stream, name in wanted_bundles(self.settings).items():
-            try:
-                model = self._watcher.load_now(name)
-            except BundleError as error:
-                raise ConfigurationError(
-                    f"streams.{stream}.model: {error}", key=f"streams.{stream}.model"
-                ) from None
-            self.processing.use(now, stream, checked(stream, self.settings.streams[stream], model))
+            model = load_wanted(self._watcher, stream, name)
+            self.processing.use(now, stream, model)
             for warning in model.warnings:
                 self.telemetry.say("%s", warning)
 
     # -- health ---------------------------------------------------------------------------------
 
     def _alive(self) -> str | None:
-        quiet = time.monotonic() - self._beat
+        quiet = self._quiet_s()
         return f"the hot thread has not moved for {quiet:.0f} s" if quiet > STUCK_S / 2 else None
+
+    def _quiet_s(self) -> float:
+        """Return for how long the hot thread has not moved; waiting for a slow dial is no standstill."""
+        return time.monotonic() - max(self._beat, self._link.excused_until)
 
     def _not_ready(self) -> list[str]:
         reasons = []
         if not self._link.ready:
             reasons.append(self._link.problem or "not connected to the broker yet")
         if self._publisher.full:
-            reasons.append("the broker does not confirm what is published; input waits")
+            reasons.append(self._held_back())
         stuck = self._alive()
         return [*reasons, stuck] if stuck else reasons
 
+    def _held_back(self) -> str:
+        so_far = "input at QoS 0 is ignored" if self._publisher.overfull else "input at QoS 1 waits"
+        return f"the broker does not confirm what is published; {so_far}"
+
     def _watch(self) -> None:
         while not self._stopping.wait(1.0):
-            if time.monotonic() - self._beat > STUCK_S:
+            if self._quiet_s() > STUCK_S:
                 self.telemetry.complain(
                     "watchdog", "the hot thread hangs; ending, so that it is started anew"
                 )

@@ -81,6 +81,27 @@ def test_time_passes_between_readings_but_not_within_a_second(tmp_path: Path) ->
     assert second.arrival.tolist() == second.ts.tolist()
 
 
+def test_a_delimiter_at_the_end_of_a_line_is_no_column(tmp_path: Path) -> None:
+    """In the header, in the rows or in both; an empty last cell of a channel stays one."""
+    text = "ts,a,b,\n1767225600,1,2,\n1767225601,3,4\n1767225602,5,,\n1767225603,6,\n"
+    found = recordings.read([written(tmp_path, "x.csv", text)])
+    assert found.channels == ("a", "b")
+    np.testing.assert_array_equal(found.values, [[1, 2], [3, 4], [5, np.nan], [6, np.nan]])
+    assert not found.skipped
+
+
+def test_rows_of_another_width_and_numbers_without_end_are_counted(tmp_path: Path) -> None:
+    """An empty line is no row; a number beyond 64 bits is no number of a reading."""
+    text = "ts,seq,v\n\n1767225600,1,1\n1767225601,2\n1767225602,3,1,1\n1767225603,1e30,1\n"
+    lines = (
+        '{"ts":1767225604,"seq":18446744073709551616,"values":{"v":1}}\n{"ts":1767225605,"values":{"v":1}}\n'
+    )
+    found = recordings.read([written(tmp_path, "x.csv", text), written(tmp_path, "y.jsonl", lines)])
+    assert found.seq.tolist() == [1, NO_SEQ]
+    assert found.skipped["another number of cells than the header"] == 2
+    assert found.skipped.total() == 4
+
+
 def test_rows_that_cannot_be_used_are_counted_by_reason(tmp_path: Path) -> None:
     """One bad row does not spoil a recording."""
     text = "ts,v\nyesterday,1\n1767225600,\n1767225601,nan\n1767225602,4\n12,5\n"
@@ -95,6 +116,7 @@ def test_rows_that_cannot_be_used_are_counted_by_reason(tmp_path: Path) -> None:
         ("x.csv", "", "the file is empty"),
         ("x.csv", "a,b\n1,2\n", "no column is the time"),
         ("x.csv", "ts,v\n", "there is no reading in it"),
+        ("x.csv", f"ts,v\n1767225600,{'1' * 200_000}\n", "line 2 cannot be read: field larger than"),
         ("x.jsonl", "nonsense\n", "1 rows: no canonical reading"),
         ("x.txt", "ts,v\n1,2\n", "must end in .csv, .jsonl or .ndjson"),
     ],

@@ -13,16 +13,16 @@ import typer
 from stream_detector.cli import common
 from stream_detector.errors import StreamDetectorError
 from stream_detector.formats.topics import TopicPattern
-from stream_detector.models import bundle
 from stream_detector.mqtt.broker import EmbeddedBroker
 from stream_detector.mqtt.link import Link
-from stream_detector.processing import checked, wanted_bundles
+from stream_detector.processing import load_wanted, model_watcher, wanted_bundles
 from stream_detector.service import Clock
 from stream_detector.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from stream_detector.models.reload import Refused
     from stream_detector.settings import Settings
 
 ANSWER_S = 10.0
@@ -61,19 +61,24 @@ def _folders(settings: Settings) -> Iterator[tuple[str, str | None, str]]:
 
 
 def _models(settings: Settings) -> Iterator[tuple[str, str | None, str]]:
-
     wanted = wanted_bundles(settings)
     if not wanted:
         yield "models", None, "all streams use the built-in detector"
+    watcher = model_watcher(settings)
+    passed_over: list[Refused] = []
     for stream, name in wanted.items():
         try:
-            model = bundle.load(bundle.latest(settings.models_dir, name))
-            checked(stream, settings.streams[stream], model)
+            model = load_wanted(watcher, stream, name)
         except StreamDetectorError as error:
             yield "models", str(error), ""
-        else:
-            notes = f" ({'; '.join(model.warnings)})" if model.warnings else ""
-            yield "models", None, f"{name} version {model.version} loads and fits stream {stream}{notes}"
+            continue
+        passed_over += common.refusals(watcher)
+        refused = [
+            f"version {one.version} is not used: {one.message}" for one in passed_over if one.stream == stream
+        ]
+        notes = "; ".join([*refused, *model.warnings])
+        fine = f"{name} version {model.version} loads and fits stream {stream}"
+        yield "models", None, f"{fine} ({notes})" if notes else fine
 
 
 def _http(settings: Settings) -> Iterator[tuple[str, str | None, str]]:

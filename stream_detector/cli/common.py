@@ -13,6 +13,7 @@ import typer
 from stream_detector.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from stream_detector.models.reload import ModelWatcher, Refused
     from stream_detector.processing import Processing
     from stream_detector.settings import Settings
 
@@ -51,15 +52,22 @@ def stream_name(settings: Settings, wanted: str | None) -> str:
 
 
 def load_bundles(settings: Settings, processing: Processing) -> None:
-    """Load the models that the streams want, at the time 0 of a recording.
+    """Load the models that the streams want, at the time 0 of a recording; say which are passed over.
 
     Raises:
-        BundleError: One is broken or not there.
-        ConfigurationError: One does not fit its stream.
+        ConfigurationError: One is broken, not there or does not fit its stream.
     """
-    from stream_detector.models import bundle
-    from stream_detector.processing import checked, wanted_bundles
+    from stream_detector.processing import load_wanted, model_watcher, wanted_bundles
 
+    watcher = model_watcher(settings)
     for stream, name in wanted_bundles(settings).items():
-        model = bundle.load(bundle.latest(settings.models_dir, name))
-        processing.use(0, stream, checked(stream, settings.streams[stream], model))
+        processing.use(0, stream, load_wanted(watcher, stream, name))
+    for refused in refusals(watcher):
+        note(f"{refused.stream}: version {refused.version} is not used: {refused.message}")
+
+
+def refusals(watcher: ModelWatcher) -> list[Refused]:
+    """Return the bundles that were passed over since the last call."""
+    from stream_detector.models.reload import Refused
+
+    return [report for report in watcher.take() if isinstance(report, Refused)]

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stream_detector.core.events import Event
+    from stream_detector.mqtt.publisher import Publisher
     from stream_detector.processing import Processing
     from stream_detector.publications import Publication
     from stream_detector.recordings import Recording
     from stream_detector.settings import Settings
 
-CONNECT_S = 10.0
+PATIENCE_S = 10.0
+"""So long a broker may let us wait for its next answer."""
+WORDS = {"raise": "raised", "update": "updated", "clear": "cleared"}
 
 
 def command(
@@ -129,9 +132,7 @@ def _show(
 
     if not isinstance(event, AlertChanged):
         return
-    what = f"{event.kind} {'raised' if event.event == 'raise' else event.event + 'ed'}".replace(
-        "updateed", "updated"
-    )
+    what = f"{event.kind} {WORDS[event.event]}"
     counts[what] = counts.get(what, 0) + 1
     if quiet:
         return
@@ -139,7 +140,7 @@ def _show(
         print(msgspec.json.encode(alert_message(event, labels, 0.0)).decode())
         return
     at = timestamp(event.updated_at)[:19].replace("T", " ")
-    word = {"raise": "RAISED ", "update": "UPDATED", "clear": "CLEARED"}[event.event]
+    word = f"{WORDS[event.event].upper():<7}"
     print(
         f"{at}  {word}  {event.device}  {event.kind} {event.severity} score {event.score:.2f}: {event.reason}"
     )
@@ -157,10 +158,10 @@ def _sender(settings: Settings) -> Callable[[list[Publication] | None], None]:
         settings.broker.model_copy(update={"session_expiry_s": 0}),
         client_id=f"stream-detector-replay-{time.time_ns():x}",
         subscriptions=[],
-        will=(f"{settings.topics.base}/replay/status", b"offline"),
+        will=(f"{settings.topics.base}/replay/status", b""),  # an empty one is not retained
         clock=Clock(),
     )
-    deadline = time.monotonic() + CONNECT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not link.connected:
         link.poll(0.1)
         if time.monotonic() > deadline:
@@ -174,10 +175,24 @@ def _sender(settings: Settings) -> Callable[[list[Publication] | None], None]:
             )
         publisher.pump()
         link.poll(0)
+        progress = time.monotonic()
         while publisher.full or (publications is None and len(publisher)):
             link.poll(0.1)
-            publisher.pump()
+            if publisher.pump():
+                progress = time.monotonic()
+            elif time.monotonic() - progress > PATIENCE_S:
+                problem = link.problem or _not_taken(settings, publisher)
+                link.close(1.0)
+                raise BrokerError(problem)
         if publications is None:
             link.close(2.0)
 
     return send
+
+
+def _not_taken(settings: Settings, publisher: Publisher) -> str:
+    """Say what a broker does with our messages that is connected and yet confirms none."""
+    base, address = settings.topics.base, settings.broker.address
+    if publisher.results["refused"]:
+        return f"the broker at {address} refuses what we publish; allow our login to write {base}/#"
+    return f"the broker at {address} confirms none of {len(publisher)} messages; check its log"

@@ -86,31 +86,19 @@ class Alerting:
             self._reading(batch, i, outcome)
 
     def tick(self, at: int, scores: NDArray[np.float64], outcome: Outcome) -> None:
-        """Raise and update silence alerts; forget what no relapse can open again.
+        """Raise, update and end silence alerts; forget what no relapse can open again.
 
         Args:
             at: Service clock, µs.
             scores: Quiet time / allowed quiet time of each slot.
             outcome: Gets the events.
         """
-        devices, table = self._devices, self._devices.table
-        for slot in np.flatnonzero(scores >= 1.0).tolist():
-            ts, identity = devices.last_identity(slot)
-            judged = Judged(at=at, ts=ts, identity=identity, score=float(scores[slot]), anomalous=True)
-            first_event = len(outcome.events)
-            stepped = self._step(slot, "silence", judged, outcome)
-            if stepped:
-                details = description.of_silence(
-                    quiet=float(at - table["heard"][slot] - table["unheard"][slot]),
-                    cadence=float(table["cadence"][slot]),
-                    arrivals=int(table["arrivals"][slot]),
-                    at_least=self._spec.silence_at_least or 0,
-                )
-                outcome.events.append(self._changed(*stepped, judged, "silence", slot, at, details))
-            table["open"][slot] = True
-            if len(outcome.events) > first_event:
-                self._follow(slot, at, None, outcome)
-        newest, lateness = table["newest"], self._spec.lateness
+        # What was silent and is not any more has been heard, but only with late readings and
+        # duplicates: an accepted one would have ended the silence.
+        waiting = {slot for slot, kind in self._tracks if kind == "silence" and self._waits(slot, kind)}
+        for slot in sorted(waiting.union(np.flatnonzero(scores >= 1.0).tolist())):
+            self._silence(slot, at, float(scores[slot]), outcome)
+        newest, lateness = self._devices.table["newest"], self._spec.lateness
         for key in [key for key, track in self._tracks.items() if track.idle]:
             ended = self._tracks[key].alert
             cooldown = self._rules[key[1]].cooldown
@@ -123,6 +111,24 @@ class Alerting:
         return tuple(
             ActiveAlert(alert.id, kind, alert.severity, alert.started_at) for kind, alert in found if alert
         )
+
+    def _silence(self, slot: int, at: int, score: float, outcome: Outcome) -> None:
+        table, first_event = self._devices.table, len(outcome.events)
+        silent = score >= 1.0
+        ts, identity = self._devices.last_identity(slot)
+        judged = Judged(at, ts, identity, score if silent else 0.0, silent)
+        stepped = self._step(slot, "silence", judged, outcome)
+        if stepped:
+            details = description.of_silence(
+                quiet=float(at - table["heard"][slot] - table["unheard"][slot]) if silent else 0.0,
+                cadence=float(table["cadence"][slot]),
+                arrivals=int(table["arrivals"][slot]),
+                at_least=self._spec.silence_at_least or 0,
+            )
+            outcome.events.append(self._changed(*stepped, judged, "silence", slot, at, details))
+        table["open"][slot] = any(self._waits(slot, kind) for kind in KINDS)
+        if len(outcome.events) > first_event:
+            self._follow(slot, at, None, outcome)
 
     def _reading(self, batch: JudgedBatch, i: int, outcome: Outcome) -> None:
         table, first_event = self._devices.table, len(outcome.events)
@@ -138,6 +144,8 @@ class Alerting:
         if scored:
             verdicts.insert(0, ("point", score, bool(batch.anomalous[i])))
             table["warm"][slot] = True
+        elif self._is_open(slot, "point"):  # which would stay so if the device never had a score again
+            verdicts.insert(0, ("point", 0.0, False))
         for kind, kind_score, anomalous in verdicts:
             if not anomalous and not self._waits(slot, kind):
                 continue
@@ -167,6 +175,10 @@ class Alerting:
         """Return whether a normal reading would change something."""
         track = self._tracks.get((slot, kind))
         return track is not None and not track.idle
+
+    def _is_open(self, slot: int, kind: Kind) -> bool:
+        track = self._tracks.get((slot, kind))
+        return track is not None and track.open is not None
 
     def _changed(
         self,

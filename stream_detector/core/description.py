@@ -52,7 +52,7 @@ def of_reading(kind: Kind, part: Part, j: int, *, over: int | None) -> Descripti
     describe = {"point": _point, "range": _range, "stuck": _stuck}[kind]
     expected, contributions, reason, raw, threshold, confidence = describe(part, j)
     if over is not None:
-        reason = _over(kind, over)
+        reason = _over(kind, over, scored=_scored(part, j))
     return Description(values, expected, contributions, reason, raw, threshold, confidence)
 
 
@@ -97,10 +97,16 @@ def shares(channels: tuple[str, ...], weights: NDArray[np.float64]) -> tuple[Con
     return tuple(Contribution(name, part / total) for part, name in parts)
 
 
-def _over(kind: Kind, readings: int) -> str:
+def _scored(part: Part, j: int) -> bool:
+    return part.verdicts is not None and not math.isnan(part.verdicts.score[j])
+
+
+def _over(kind: Kind, readings: int, *, scored: bool) -> str:
     """Return why an alert ends."""
-    # What is new once is learned: a model says that nothing unusual came, not that all is as before.
-    what = "nothing unusual" if kind == "point" else "back to normal"
+    what = "back to normal"
+    if kind == "point":
+        # What is new once is learned: a model says that nothing unusual came, not that all is as before.
+        what = "nothing unusual" if scored else "no longer scored"
     return f"{what} for {readings} readings" if readings > 1 else what
 
 
@@ -109,14 +115,14 @@ _Parts = tuple["dict[str, Expected]", "tuple[Contribution, ...]", str, float, fl
 
 def _point(part: Part, j: int) -> _Parts:
     layout, verdicts = part.layout, part.verdicts
-    if verdicts is None:
-        raise ValueError("a point alert needs a verdict")
     expected = {}
     for c, name in enumerate(layout.channels):
         mean, deviation = part.walk.mean[j, c], part.walk.deviation[j, c]
         if not np.isnan(mean):
             reach = EXPECTED_DEVIATIONS * deviation
             expected[name] = Expected(float(mean), float(mean - reach), float(mean + reach))
+    if verdicts is None or not _scored(part, j):  # as only the end of an alert can be
+        return expected, (), "no longer scored", 0.0, layout.detector.threshold, 0.0
     names = layout.channels if layout.detector.channels is None else layout.detector.channels
     contributions = shares(names, verdicts.shares(j))
     reason = "the reading is unlike those before"

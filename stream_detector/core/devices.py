@@ -2,8 +2,10 @@
 
 A slot is a device's row in the stream-wide arrays. Admission decides for each reading, in arrival
 order, whether it is new, a duplicate or late, so that a reading changes its window exactly once,
-however often the broker delivers it. A device remembers its last 32 identities; one that is
-forgotten can only be older than (or as old as) what the device can still accept, or counts as late.
+however often the broker delivers it. A device remembers its last 32 identities, and what is not
+newer than a forgotten one counts as late: it may have been here before. A number above all those of
+the newest time proves that it was not, so a device with a coarse clock that numbers its readings may
+report any number of them at one time; one that does not, 33.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ COLUMNS: Mapping[str, Column] = {
     "accepted": Column(np.int64),
     "forgotten": Column(np.int64, fill=NEVER),  # newest event time among forgotten identities
     "seq": Column(np.int64, fill=NO_SEQ),
+    "highest": Column(np.int64, fill=NO_SEQ),  # the highest number among those of the newest time
     "heard": Column(np.int64, fill=NEVER),  # arrival of the last reading, µs
     "unheard": Column(np.int64),  # for so much of the time since then we could hear nobody, µs
     "cadence": Column(np.float64),  # slowly decaying maximum of the time between arrivals, µs
@@ -142,6 +145,7 @@ class Devices:
             self.table["accepted"],
             self.table["forgotten"],
             self.table["seq"],
+            self.table["highest"],
             self.table["heard"],
             self.table["unheard"],
             self.table["cadence"],
@@ -246,6 +250,7 @@ def _admit(  # noqa: C901 - each reading is judged by all that came before it
     accepted: NDArray[np.int64],
     forgotten: NDArray[np.int64],
     last_seq: NDArray[np.int64],
+    highest: NDArray[np.int64],
     heard: NDArray[np.int64],
     unheard: NDArray[np.int64],
     cadence: NDArray[np.float64],
@@ -272,7 +277,8 @@ def _admit(  # noqa: C901 - each reading is judged by all that came before it
         if known:
             verdict[i] = DUPLICATE
             continue
-        if before != NEVER and (ts[i] < before - lateness or ts[i] <= forgotten[s]):
+        surely_new = ts[i] > before or (ts[i] == before and seq[i] > highest[s])
+        if not surely_new and (ts[i] < before - lateness or ts[i] <= forgotten[s]):
             verdict[i] = LATE
             continue
         # Accepted.
@@ -283,7 +289,8 @@ def _admit(  # noqa: C901 - each reading is judged by all that came before it
         identities[s, place] = identity[i]
         identity_ts[s, place] = ts[i]
         accepted[s] += 1
-        newest[s] = max(before, ts[i])
+        if surely_new:
+            newest[s], highest[s] = ts[i], seq[i]
         if seq[i] != NO_SEQ:
             ahead = seq[i] - last_seq[s] - 1  # wraps around for numbers at both ends of int64
             if last_seq[s] != NO_SEQ and seq[i] > last_seq[s] and 0 <= ahead < RENUMBERED:

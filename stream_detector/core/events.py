@@ -45,7 +45,7 @@ REJECTIONS = (
 )
 """Why a message or a reading is refused."""
 
-IGNORED = ("no_stream", "own_topic", "retained")
+IGNORED = ("no_stream", "overload", "own_topic", "retained")
 """Why a message is passed over without being wrong."""
 
 SUPPRESSED = ("min_severity",)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, "NDArray[Any]"]
 
+SMALLEST = 4
+"""Rows to begin with: there may be thousands of tables with one device each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -67,7 +70,7 @@ class Table:
         if self._free:
             return self._free.pop()
         if self.size == self._capacity:
-            self._grow(max(64, self._capacity + self._capacity // 2))
+            self._grow(max(SMALLEST, 2 * self._capacity))
         self.size += 1
         return self.size - 1
 

@@ -63,18 +63,18 @@ class Light:
     raise_after = (1, 1)  # the record filter already holds repeats back
 
     def columns(self) -> Mapping[str, Column]:
-        """Return what is learned of a device: 0.5 kB a channel."""
+        """Return what is learned of a device: 0.8 kB a channel."""
         return {
             "prototypes": Column(np.float32, (PROTOTYPES,), per_channel=True),  # minus the first value
-            "visited": Column(np.int32, (PROTOTYPES,), per_channel=True),
+            "visited": Column(np.int64, (PROTOTYPES,), per_channel=True),
             "used": Column(np.int32, per_channel=True),
-            "seen": Column(np.int32, per_channel=True),
+            "seen": Column(np.int64, per_channel=True),
             "first": Column(np.float64, per_channel=True),
             "low": Column(np.float64, per_channel=True),
             "high": Column(np.float64, per_channel=True),
             "record": Column(np.float64, per_channel=True),
-            "record_at": Column(np.int32, per_channel=True),
-            "usual": Column(np.int32, (BINS,)),  # scores of normal readings, counted in bins
+            "record_at": Column(np.int64, per_channel=True),
+            "usual": Column(np.int64, (BINS,)),  # scores of normal readings, counted in bins
         }
 
     def score(
@@ -124,15 +124,15 @@ def _novelty(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts i
     slots: NDArray[np.int32],
     values: NDArray[np.float64],
     prototypes: NDArray[np.float32],
-    visited: NDArray[np.int32],
+    visited: NDArray[np.int64],
     used: NDArray[np.int32],
-    seen: NDArray[np.int32],
+    seen: NDArray[np.int64],
     first: NDArray[np.float64],
     low: NDArray[np.float64],
     high: NDArray[np.float64],
     record: NDArray[np.float64],
-    record_at: NDArray[np.int32],
-    usual: NDArray[np.int32],
+    record_at: NDArray[np.int64],
+    usual: NDArray[np.int64],
     out_novelty: NDArray[np.float64],
     out_raw: NDArray[np.float64],
     out_anomalous: NDArray[np.bool_],

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from stream_detector.core import features
 from stream_detector.core.calibration import PROBABILITIES, Calibration
 from stream_detector.detectors.pyod import KINDS, FittedModel, Kind, import_library
 from stream_detector.errors import BundleError
@@ -43,7 +44,7 @@ REASONS = (
     "hash",  # model.skops is not the file that the manifest was written for
     "untrusted_type",  # the file holds a type that the detector does not need
     "detector",  # not known, or the estimator is not sound
-    "features",  # the numbers of columns disagree
+    "features",  # unknown or named twice, or not those of its columns or of its stream
     "probe",  # it does not give the scores it had
     "not_finite",  # it gives no number
     "unreadable",  # no permission, or no skops file
@@ -288,6 +289,23 @@ def _manifest(files: Files) -> Manifest:
     if manifest.detector not in KINDS:
         known = ", ".join(KINDS)
         raise _refused(files, f"{MANIFEST}: detector '{manifest.detector}' is not one of {known}", "detector")
+    _check_columns(files, manifest)
+    if len(manifest.probe_raw) != len(manifest.probes):
+        raise _refused(files, f"{MANIFEST}: probes and probe_raw differ in length", "manifest")
+    if hashlib.sha256(files.model).hexdigest() != manifest.sha256:
+        raise _refused(files, f"{MODEL} is not the file that {MANIFEST} was written for", "hash")
+    return manifest
+
+
+def _check_columns(files: Files, manifest: Manifest) -> None:
+    """Refuse columns that no reading can fill, or that are more or fewer than the numbers for them."""
+    unknown = features.unknown(manifest.features, manifest.window)
+    if unknown is not None:
+        what = f"'{unknown}' is no feature of a window of {manifest.window} readings"
+        raise _refused(files, f"{MANIFEST}: {what}", "features")
+    for key, names in (("channels", manifest.channels), ("features", manifest.features)):
+        if len(set(names)) < len(names):
+            raise _refused(files, f"{MANIFEST}: {key} names one of them twice", "features")
     columns = len(manifest.channels) * len(manifest.features)
     for key, widths in {
         "mean": {len(manifest.mean)},
@@ -299,11 +317,6 @@ def _manifest(files: Files) -> Manifest:
             raise _refused(
                 files, f"{MANIFEST}: {key} does not have the {columns} columns of its features", "features"
             )
-    if len(manifest.probe_raw) != len(manifest.probes):
-        raise _refused(files, f"{MANIFEST}: probes and probe_raw differ in length", "manifest")
-    if hashlib.sha256(files.model).hexdigest() != manifest.sha256:
-        raise _refused(files, f"{MODEL} is not the file that {MANIFEST} was written for", "hash")
-    return manifest
 
 
 def _estimator(files: Files, kind: Kind) -> Any:

@@ -17,7 +17,7 @@ from stream_detector.errors import BundleError
 from stream_detector.models import bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 
@@ -59,19 +59,28 @@ Report: TypeAlias = Loaded | Refused
 
 
 class ModelWatcher:
-    """Loads the newest sound bundle of each wanted name, and again whenever that changes.
+    """Loads the newest bundle of each wanted name that is sound and fits, and again whenever that changes.
 
     It never goes back to a lower version by itself: that is a decision, not a discovery.
 
     Args:
         models_dir: Where the bundles stand; it need not exist yet.
         wanted: Stream -> name of its bundle.
+        fits: Stream and model -> None, or a sentence on why the one cannot be scored by the other; a model
+            has to fit all streams that want its name.
         interval_s: Time between two looks.
     """
 
-    def __init__(self, models_dir: Path, wanted: Mapping[str, str], interval_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        models_dir: Path,
+        wanted: Mapping[str, str],
+        fits: Callable[[str, FittedModel], str | None],
+        interval_s: float = 2.0,
+    ) -> None:
         self._models_dir = models_dir
         self._wanted = dict(wanted)
+        self._fits = fits
         self._interval_s = interval_s
         self._reports: SimpleQueue[Report] = SimpleQueue()
         self._loaded: dict[str, FittedModel] = {}  # by name
@@ -82,18 +91,20 @@ class ModelWatcher:
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
 
     def load_now(self, name: str) -> FittedModel:
-        """Load the newest sound bundle of a name at once; before `start`.
+        """Load the newest bundle of a name that can be used, at once; before `start`.
 
-        Broken ones above it are reported by `take`.
+        Those above it are reported by `take`. Asked again, it returns the same model.
 
         Raises:
             BundleError: There is none; the error is the newest one's.
         """
+        if name in self._loaded:
+            return self._loaded[name]
         bundle.latest(self._models_dir, name)  # raises where there is none at all
         errors: list[BundleError] = []
         for version in reversed(bundle.versions(self._models_dir, name)):
             content, files = _read(self._models_dir / name / version)
-            outcome = _verify(files)
+            outcome = self._verify(name, files)
             if isinstance(outcome, FittedModel):
                 self._loaded[name] = outcome
                 return outcome
@@ -146,7 +157,7 @@ class ModelWatcher:
                 return
             if self._refused.get((name, version)) == content:
                 continue
-            outcome = _verify(files)
+            outcome = self._verify(name, files)
             if isinstance(outcome, FittedModel):
                 self._loaded[name] = outcome
                 for stream in self._streams(name):
@@ -154,6 +165,20 @@ class ModelWatcher:
                 return
             if not self._suspect(name, version, content, outcome):
                 return  # perhaps still being copied
+
+    def _verify(self, name: str, files: bundle.Files | BundleError) -> FittedModel | BundleError:
+        """Return the model, or why there is none that can be used."""
+        if isinstance(files, BundleError):
+            return files
+        try:
+            model = bundle.verify(files)
+        except BundleError as error:
+            return error
+        for stream in self._streams(name):
+            problem = self._fits(stream, model)
+            if problem is not None:
+                return BundleError(problem, reason="features")
+        return model
 
     def _suspect(self, name: str, version: str, content: str, error: BundleError) -> bool:
         """Refuse a content that fails for the second time; return whether it is refused."""
@@ -179,13 +204,3 @@ def _read(folder: Path) -> tuple[str, bundle.Files | BundleError]:
     except BundleError as error:
         return str(error), error
     return files.sha256, files
-
-
-def _verify(files: bundle.Files | BundleError) -> FittedModel | BundleError:
-    """Return the model, or why there is none."""
-    if isinstance(files, BundleError):
-        return files
-    try:
-        return bundle.verify(files)
-    except BundleError as error:
-        return error

@@ -49,7 +49,7 @@ def new_client(
     if settings.username is not None:
         try:
             client.username_pw_set(settings.username, settings.read_password())
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # no UTF-8, or too long
             raise BrokerError(sentences.unusable_file("broker.password_file", error)) from error
     return client
 
@@ -95,8 +95,17 @@ def _tls_context(settings: BrokerSettings) -> ssl.SSLContext:
         raise BrokerError(sentences.unusable_file(name, error)) from error
     if settings.cert_file is not None:
         try:
-            context.load_cert_chain(settings.cert_file, settings.key_file)
+            context.load_cert_chain(settings.cert_file, settings.key_file, _no_passphrase)
         except OSError as error:
             name = f"broker.cert_file '{settings.cert_file}' with broker.key_file '{settings.key_file}'"
             raise BrokerError(sentences.unusable_file(name, error)) from error
     return context
+
+
+def _no_passphrase() -> str:
+    """Answer OpenSSL, which would else ask on the terminal and wait there for ever.
+
+    Raises:
+        BrokerError: Always.
+    """
+    raise BrokerError(sentences.ENCRYPTED_KEY)

@@ -70,6 +70,21 @@ class Received:
         """Return the number of messages."""
         return len(self.topics)
 
+    def without_qos0(self) -> Received:
+        """Return only the messages that the sender keeps until they are acknowledged."""
+        places = [place for place, packet_id in enumerate(self.packet_ids) if packet_id]
+        return Received(
+            topics=[self.topics[place] for place in places],
+            payloads=[self.payloads[place] for place in places],
+            flags=[self.flags[place] for place in places],
+            packet_ids=[self.packet_ids[place] for place in places],
+            truncated={
+                new: self.truncated[place] for new, place in enumerate(places) if place in self.truncated
+            },
+            epoch=self.epoch,
+            arrival=self.arrival,
+        )
+
 
 class Framer:
     """Cuts the byte stream of one connection into packets.

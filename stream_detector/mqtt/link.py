@@ -25,7 +25,7 @@ from .dial import dial, new_client
 from .frames import Received, puback_frames, publish_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from .client import Client
     from .settings import BrokerSettings
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PINGREQ = b"\xc0\x00"
 DISCONNECT = b"\xe0\x00"
 LONGEST_WAIT_S = 1.0  # a poll looks after pings and retries at least this often
+LONGEST_DIAL_S = 600.0  # names with many addresses, each tried for the connect timeout, behind a slow DNS
 SHORT_LIFE_S = 5.0  # a connection that ends sooner after its login ...
 SHORT_LIVES = 3  # ... as often as this in a row was taken from us
 FIRST_OWN_ID = 1024  # packet ids below are paho's, for SUBSCRIBE
@@ -81,6 +82,7 @@ class Link:
         will: Topic and payload that the broker publishes (retained) when we vanish.
         clock: Service clock, µs; stamps what arrives.
         max_payload: Bytes; larger payloads are delivered as truncated.
+        replayed: Filters whose retained messages are wanted at each login, not only where they are new.
 
     Attributes:
         epoch: Counts logins; 0 before the first.
@@ -89,6 +91,7 @@ class Link:
         clock: Service clock, µs.
         protocol: ``5`` or ``3.1.1``: what is spoken, or tried next.
         drained: Whether all subscriptions stand and the last poll left nothing in the socket.
+        excused_until: Until then, monotonic, a poll that does not return is a slow dial, not a hang.
     """
 
     def __init__(
@@ -100,8 +103,10 @@ class Link:
         will: tuple[str, bytes],
         clock: Callable[[], int],
         max_payload: int = 65_536,
+        replayed: Collection[str] = (),
     ) -> None:
         self.epoch = 0
+        self.excused_until = 0.0
         self.problem: str | None = sentences.not_asked(settings.address)
         self.last_error: str | None = None
         self.protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
@@ -113,6 +118,7 @@ class Link:
         self._will = will
         self.clock = clock
         self._max_payload = max_payload
+        self._replayed = replayed
         self._connection: _Connection | None = None
         self._next_attempt = 0.0
         self._backoff = Backoff(60.0)
@@ -130,17 +136,20 @@ class Link:
     @property
     def connected(self) -> bool:
         """Whether the broker has accepted our login on the connection that is open."""
-        return self._connection is not None and self._connection.logged_in_at is not None
+        connection = self._connection  # once: another thread may ask while it goes away
+        return connection is not None and connection.logged_in_at is not None
 
     @property
     def ready(self) -> bool:
         """Whether we are logged in and every subscription is granted."""
-        return self._connection is not None and self._connection.granted
+        connection = self._connection
+        return connection is not None and connection.granted
 
     @property
     def congested(self) -> bool:
         """Whether the broker takes what we write more slowly than we write it."""
-        return self._connection is not None and self._connection.client.want_write()
+        connection = self._connection
+        return connection is not None and connection.client.want_write()
 
     @property
     def reconnects(self) -> int:
@@ -269,6 +278,7 @@ class Link:
             self._wait(None, min(timeout_s, wait_s))
             return
         mqtt5 = self.protocol == "5"
+        self.excused_until = monotonic() + LONGEST_DIAL_S
         try:
             client = new_client(
                 self._settings,
@@ -281,6 +291,8 @@ class Link:
         except BrokerError as error:
             self._give_up(str(error))
             return
+        finally:
+            self.excused_until = monotonic()
         now, keepalive_s = monotonic(), float(self._settings.keepalive_s)
         self._connection = connection = _Connection(
             client, client.socket(), now, heard_at=now, keepalive_s=keepalive_s, next_ping=now + keepalive_s
@@ -354,11 +366,17 @@ class Link:
         connection.client.send(PINGREQ)
 
     def _subscribe(self, connection: _Connection, filters: list[tuple[str, int]]) -> None:
-        """Ask for filters: nothing that we publish, and retained messages only where a filter is new."""
+        """Ask for filters: nothing that we publish, and most retained messages only where a filter is new."""
         wanted: list[Any] = filters
         if self.protocol == "5":
             wanted = [
-                (name, SubscribeOptions(qos=qos, noLocal=True, retainHandling=1)) for name, qos in filters
+                (
+                    name,
+                    SubscribeOptions(
+                        qos=qos, noLocal=True, retainHandling=0 if name in self._replayed else 1
+                    ),
+                )
+                for name, qos in filters
             ]
         _, packet_id = connection.client.subscribe(wanted)
         if packet_id is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NO_SUBSCRIBERS = 0x10
 FIRST_FAILURE = 0x80
+OVERFULL = 4
 
 
 @dataclass(slots=True)
@@ -36,7 +37,8 @@ class Publisher:
 
     Args:
         link: Where they go.
-        limit: From so many unconfirmed messages on we are `full`: whoever feeds us should wait.
+        limit: From so many unconfirmed messages on we are `full`: whoever feeds us should wait; at four
+            times as many we are `overfull`: whoever cannot wait should be turned away.
         window: QoS 1 messages on their way at most; the broker may ask for fewer.
 
     Attributes:
@@ -67,6 +69,11 @@ class Publisher:
     def full(self) -> bool:
         """Whether no more should be put; `put` itself refuses nothing, for a batch is not cut in two."""
         return len(self) >= self._limit
+
+    @property
+    def overfull(self) -> bool:
+        """Whether nothing must be put that can be avoided."""
+        return len(self) >= OVERFULL * self._limit
 
     @property
     def oldest_at(self) -> int | None:

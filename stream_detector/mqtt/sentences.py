@@ -16,6 +16,11 @@ LOST_WITH_3_1_1 = (
     "back a flood, and retained messages come again at each connect."
 )
 
+ENCRYPTED_KEY = (
+    "broker.key_file is encrypted, and nobody is here to type its passphrase; name a key without one, in a "
+    "file that only this user can read."
+)
+
 
 def not_asked(broker: Address) -> str:
     """Nothing has been tried yet."""

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 DEFAULT_PORTS = {"embedded": 1883, "mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 DAY_S = 24 * 60 * 60
+LONGEST_PASSWORD = 65_535
+"""Bytes: MQTT writes the length in two."""
 
 
 class Address(NamedTuple):
@@ -95,7 +97,7 @@ class BrokerSettings(BaseModel):
         ),
     ] = 15
     connect_timeout_s: Annotated[
-        float, Field(description="Seconds that a step of connecting may take.", gt=0, le=60)
+        float, Field(description="Seconds that a step of connecting may take.", gt=0, le=20)
     ] = 5.0
     receive: Annotated[
         Literal["bulk", "stock"],
@@ -153,9 +155,14 @@ class BrokerSettings(BaseModel):
 
         Raises:
             OSError: `password_file` cannot be read.
+            ValueError: It is not UTF-8, or longer than MQTT allows.
         """
         if self.password_file is not None:
-            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+            with self.password_file.open("rb") as file:
+                content = file.read(LONGEST_PASSWORD + 1)
+            if len(content) > LONGEST_PASSWORD:
+                raise ValueError(f"it has more than {LONGEST_PASSWORD} bytes")
+            return content.decode().rstrip("\r\n")
         return None if self.password is None else self.password.get_secret_value()
 
 

@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.brokers import Peer, free_port
+from stream_detector.cli import replay
+from stream_detector.errors import BrokerError
+from stream_detector.publications import Publication
+from tests.brokers import Mosquitto, Peer, free_port, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from stream_detector.mqtt.broker import EmbeddedBroker
-    from tests.brokers import Mosquitto
 
 COMMAND = (sys.executable, "-m", "stream_detector")
 
@@ -100,6 +102,51 @@ def test_replay_publishes_on_a_broker(tmp_path: Path, broker: Mosquitto | Embedd
         assert {message.topic for message in came} == {"stream_detector/alert/replay/history"}
 
 
+def _refuse(_: Mosquitto) -> None:
+    """Do nothing: its access rules do."""
+
+
+@pytest.mark.mosquitto
+@pytest.mark.parametrize(
+    ("act", "acl", "sentence"),
+    [
+        (_refuse, "topic read #\n", "refuses what we publish; allow our login to write stream_detector/#"),
+        (Mosquitto.stop, None, "127.0.0.1"),
+        (Mosquitto.freeze, None, "confirms none of 1 messages"),
+    ],
+)
+def test_replay_ends_where_the_broker_takes_nothing(
+    start_mosquitto: Callable[..., Mosquitto],
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[[Mosquitto], None],
+    acl: str | None,
+    sentence: str,
+) -> None:
+    """Refused, gone or frozen: it waits for a while without any progress, then says what is wrong."""
+    monkeypatch.setattr(replay, "PATIENCE_S", 1.0)
+    mosquitto = start_mosquitto(acl=acl)
+    settings, _ = replay.settings_for(None, None, mosquitto.url)
+    send = replay._sender(settings)
+    act(mosquitto)
+    send([Publication("stream_detector/alert/replay/a", b"{}")])
+    with pytest.raises(BrokerError, match=re.escape(sentence)):
+        send(None)
+
+
+@pytest.mark.mosquitto
+def test_a_killed_replay_leaves_nothing_behind(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """Its last will is empty, so that no broker keeps it."""
+    words = ("replay", history(tmp_path), "--broker", mosquitto.url, "--speed", "0.001")
+    with Peer(mosquitto.port, mqtt5=False) as listener:
+        listener.subscribe("stream_detector/#")
+        process = subprocess.Popen([*COMMAND, *map(str, words)], cwd=tmp_path, stderr=subprocess.DEVNULL)
+        wait_for(lambda: "as stream-detector-replay-" in mosquitto.log(), what="it is connected")
+        process.kill()
+        process.wait(10)
+        (will,) = listener.wait_for(lambda messages: len(messages) >= 1)
+    assert (will.topic, will.payload) == ("stream_detector/replay/status", b"")
+
+
 def test_what_train_makes_check_loads_and_replay_uses(
     tmp_path: Path, broker: Mosquitto | EmbeddedBroker
 ) -> None:
@@ -113,8 +160,27 @@ def test_what_train_makes_check_loads_and_replay_uses(
     checked = run("check", "--config", config, cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout
     assert "lines version 1 loads and fits stream lines" in checked.stdout
+    (tmp_path / "models" / "lines" / "2").mkdir()  # broken, as is passed over by the service
     replayed = run("replay", history(tmp_path, spike_at=300), "--config", config, "--json", cwd=tmp_path)
     assert replayed.returncode == 0, replayed.stderr
+    assert "lines: version 2 is not used: " in replayed.stderr
+    checked = run("check", "--config", config, cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout
+    assert "version 1 loads and fits stream lines (version 2 is not used: " in checked.stdout
+
+
+def test_a_model_that_does_not_fit_is_said_by_check_as_by_run(tmp_path: Path) -> None:
+    """The same sentence from both, with the key that would make it fit."""
+    words = ("train", "lines", "--data", history(tmp_path), "--detector", "hbos")
+    assert run(*words, cwd=tmp_path, timeout_s=110).returncode == 0
+    config = configuration(tmp_path, free_port(), model="lines")
+    config.write_text(config.read_text().replace("    model:", "    window: 20\n    model:"))
+    said = [run(command, "--config", config, cwd=tmp_path) for command in ("check", "run")]
+    assert [done.returncode for done in said] == [1, 2]
+    for text in (said[0].stdout, said[1].stderr):
+        assert re.search(r"streams\.lines\.model: model 'lines' .* Set streams\.lines\.window: \d+", text), (
+            text
+        )
 
 
 def test_train_again_makes_the_next_version(tmp_path: Path) -> None:

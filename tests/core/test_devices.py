@@ -45,6 +45,7 @@ class PlainAdmission:
     remembered: list[tuple[int, object]] = field(default_factory=list)
     forgotten: int = -1  # newest time among those that are no longer remembered
     newest: int = -1
+    numbers: list[int] = field(default_factory=list)  # of the readings of that time
 
     def judge(self, reading: Reading) -> str:
         """Return ``accepted``, ``late`` or ``duplicate``."""
@@ -52,12 +53,22 @@ class PlainAdmission:
         key = (reading.ts, (what, reading.index))
         if key in self.remembered:
             return "duplicate"
-        if reading.ts < self.newest - self.lateness or reading.ts <= self.forgotten:
+        if reading.ts < self.newest - self.lateness:
+            return "late"
+        surely_new = (
+            reading.ts == self.newest
+            and reading.seq is not None
+            and all(reading.seq > number for number in self.numbers)
+        )
+        if reading.ts <= self.forgotten and not surely_new:
             return "late"
         self.remembered.append(key)
         if len(self.remembered) > 32:
             self.forgotten = max(self.forgotten, self.remembered.pop(0)[0])
-        self.newest = max(self.newest, reading.ts)
+        if reading.ts > self.newest:
+            self.newest, self.numbers = reading.ts, []
+        if reading.ts == self.newest and reading.seq is not None:
+            self.numbers.append(reading.seq)
         return "accepted"
 
 
@@ -114,6 +125,33 @@ def test_32_channels_at_one_time() -> None:
     """A device that has a topic for each of 32 channels is heard whole, and redelivery changes nothing."""
     readings = [Reading({f"c{c}": float(c)}, START) for c in range(32)]
     assert admit(readings * 2)[0] == ["accepted"] * 32 + ["duplicate"] * 32
+
+
+def test_a_coarse_clock_and_numbers() -> None:
+    """A device that numbers 200 readings of one second is heard whole, each of them once."""
+    readings = [Reading({"a": 1.0}, START + k // 200 * SECOND, seq=k) for k in range(400)]
+    assert admit(readings)[0] == ["accepted"] * 400
+    verdicts = admit(readings + readings, lateness=10 * SECOND)[0]
+    assert verdicts == ["accepted"] * 400 + ["late"] * 368 + ["duplicate"] * 32
+
+
+def test_a_coarse_clock_without_numbers() -> None:
+    """From the 33rd reading of one time on, new ones cannot be told from old ones; a newer time can."""
+    readings = [Reading({"a": float(k)}, START) for k in range(40)]
+    verdicts = admit([*readings, Reading({"a": 0.0}, START + 1)])[0]
+    assert verdicts == ["accepted"] * 33 + ["late"] * 7 + ["accepted"]
+
+
+@given(numbers=st.lists(st.integers(0, 60), min_size=60, max_size=160), start=st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_numbers_in_any_order_are_taken_once(numbers: list[int], start: int) -> None:
+    """However the numbers of one time are shuffled and repeated, none is accepted twice."""
+    readings = [Reading({"a": 1.0}, START - SECOND, seq=start)]
+    readings += [Reading({"a": 1.0}, START, seq=number) for number in numbers]
+    verdicts = admit(readings)[0][1:]
+    taken = [number for number, verdict in zip(numbers, verdicts, strict=True) if verdict == "accepted"]
+    assert len(taken) == len(set(taken))
+    assert max(numbers) in taken
 
 
 def test_what_is_forgotten_is_never_accepted_again() -> None:

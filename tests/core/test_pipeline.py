@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -177,6 +179,22 @@ def test_silence_begins_and_ends() -> None:
     assert states(found) == [("silent", "ok")]
 
 
+def test_a_device_whose_readings_are_all_late_is_not_silent() -> None:
+    """Whoever is heard is not silent: the next tick ends it, though no reading is taken in."""
+    pipe = pipeline(channels=LIMITS)
+    events(pipe, batch(usual(150)))
+    at = START + 160 * SECOND
+    (raised,) = alerts(events(pipe, Tick(at)))
+    late = usual(1)[0]._replace(arrival=at + SECOND)
+    assert events(pipe, batch([late])) == []
+    found = events(pipe, Tick(at + 2 * SECOND), Tick(at + 3 * SECOND))
+    (cleared,) = alerts(found)
+    assert (cleared.event, cleared.reason, cleared.id) == ("clear", "speaks again", raised.id)
+    assert (cleared.score, cleared.raw_score, cleared.ended_at) == (0.0, 0.0, at + 2 * SECOND)
+    assert states(found) == [("silent", "ok")]
+    assert not pipe.streams["s"].devices.table["open"][0]
+
+
 def test_silence_is_not_our_deafness() -> None:
     """Time in which nobody could hear does not count, and silence after it does."""
     pipe = pipeline(channels=LIMITS)
@@ -308,6 +326,41 @@ def test_another_model_takes_over() -> None:
     ]
     counts = pipe.process(batch(usual(150, 150)))["s"].counts
     assert counts == Counts(scored=50, warming_up=100)
+
+
+class Elsewhere(Distance):
+    """Needs a channel that no device here has."""
+
+    channels = ("pressure",)
+
+
+@pytest.mark.parametrize("takes_over", [Light, Elsewhere])
+def test_an_alert_ends_when_its_device_is_no_longer_scored(takes_over: Callable[[], Detector]) -> None:
+    """A model that says nothing of a device does not hold its alert open for ever."""
+    pipe = Pipeline([StreamSpec("s", channels=LIMITS)], Light, lambda _: takes_over())
+    events(pipe, batch(usual(200)), batch(usual(1, 200, vibration=9.7)))
+    assert alerts(events(pipe, ModelSet(START, "s", "live", "x"), batch(usual(9, 201)))) == []
+    found = events(pipe, batch(usual(3, 210)))
+    (alert,) = alerts(found)
+    assert (alert.event, alert.seq, alert.reason) == ("clear", 2, "no longer scored for 10 readings")
+    assert (alert.score, alert.raw_score, alert.confidence, alert.contributions) == (0.0, 0.0, 0.0, ())
+    assert alert.ended_at == START + 210 * SECOND
+    assert states(found) == [("alerting", "ok")]
+    json.dumps(asdict(replace(alert, tags={})), allow_nan=False)
+
+
+def test_without_a_score_nothing_ends_that_has_not_begun() -> None:
+    """Readings without a score are no evidence against the anomalies before them."""
+    pipe = pipeline(WithoutLags, window=8, channels={"a": Limits(), "b": Limits()})
+    readings = [Reading({"a": 1.0 + k % 3, "b": 1.0 + k % 2}, START + k * SECOND, "d1") for k in range(30)]
+    events(pipe, batch(readings))
+    first = Reading({"a": 1e6, "b": 1.0}, START + 30 * SECOND, "d1")
+    unknown = [Reading({"a": float("nan")}, START + k * SECOND, "d1") for k in range(100, 104)]
+    second = Reading({"a": 2e6, "b": 1.0}, START + 104 * SECOND, "d1")
+    outcome = pipe.process(batch([first, *unknown, second]))["s"]
+    assert outcome.counts == Counts(scored=2, warming_up=4)  # what is held is too old
+    found = alerts(outcome.events)
+    assert [(alert.event, alert.kind) for alert in found] == [("raise", "point")]
 
 
 def test_a_start_changes_nothing() -> None:

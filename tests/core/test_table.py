@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_detector.core.table import Column, Table
+from stream_detector.core.table import SMALLEST, Column, Table
 from tests.core.strategies import SECOND, START, Reading, batch
 
 if TYPE_CHECKING:
@@ -29,6 +29,14 @@ def test_growing_keeps_what_is_there() -> None:
     assert table["count"][:500].tolist() == list(range(500))
     assert table["last"][499].tolist() == [499.5, 499.5]
     assert np.isnan(table["last"][table.add()]).all()
+
+
+def test_a_table_with_one_device_is_small() -> None:
+    """Thousands of devices may each have channels that no other has."""
+    table = Table(COLUMNS, 2)
+    table.add()
+    assert sum(array.nbytes for array in table.arrays.values()) == SMALLEST * table.row_bytes()
+    assert SMALLEST <= 4
 
 
 def test_a_removed_row_is_blank_for_the_next_device() -> None:

@@ -202,6 +202,25 @@ def test_confidence_is_the_share_of_lower_scores() -> None:
     assert np.isnan(verdicts.confidence(99))
 
 
+@pytest.mark.parametrize("start", [100_000, 2**31 - 100, 2**40])
+def test_it_learns_for_ever(start: int) -> None:
+    """No number of readings is too large to count: the same follows on the 2**31st as on any other."""
+    values = np.random.default_rng(3).normal(size=(900, 1))
+    values[700] = 40.0
+    table = Table(Light().columns(), 1)
+    slots = np.full(len(values), table.add(), dtype=np.int32)
+    table["seen"][:] = start
+    table["record_at"][:] = table["visited"][:] = start - 40
+    table["usual"][:, 0] = start
+    verdicts = Light().score(table.arrays, slots, values, np.empty((len(values), 0)))
+    assert table["seen"][0, 0] == start + 900
+    assert verdicts.anomalous[700]
+    assert not np.isnan(verdicts.score).any()
+    assert 0.0 <= verdicts.confidence(899) < verdicts.confidence(700) < 1.0
+    assert (table["usual"] >= 0).all()
+    assert start - 40 <= table["visited"].min()
+
+
 def test_no_channel_at_all_is_no_score() -> None:
     """Readings without channels are not known, not an error."""
     assert np.isnan(score(np.empty((3, 0))).score).all()

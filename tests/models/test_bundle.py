@@ -194,6 +194,22 @@ def _not_fitted(folder: Path) -> None:
     replace_model(folder, skops.io.dumps(KINDS["iforest"].load_class()()))
 
 
+def _unknown_feature(folder: Path) -> None:
+    edit(folder, features=["value", "diff2"])
+
+
+def _lag_beyond_the_window(folder: Path) -> None:
+    edit(folder, features=["value", "lag_100"])
+
+
+def _feature_twice(folder: Path) -> None:
+    edit(folder, features=["value", "value"])
+
+
+def _channel_twice(folder: Path) -> None:
+    edit(folder, channels=["vibration", "vibration", "current"])
+
+
 def _one_column_less(folder: Path) -> None:
     edit(folder, channels=["vibration", "temperature"])
 
@@ -265,6 +281,10 @@ BROKEN: list[tuple[str, Callable[[Path], None]]] = [
     ("detector", _unknown_detector),
     ("detector", _crafted_tree),
     ("detector", _not_fitted),
+    ("features", _unknown_feature),
+    ("features", _lag_beyond_the_window),
+    ("features", _feature_twice),
+    ("features", _channel_twice),
     ("features", _one_column_less),
     ("features", _other_width),
     ("features", _short_probe),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from stream_detector.detectors.pyod import FittedModel
+
 WANTED = {"plant": "pumps"}
 
 
@@ -31,6 +33,17 @@ def damage(folder: Path) -> None:
     (folder / "model.skops").write_bytes(b"short")
 
 
+def all_fit(_stream: str, _model: FittedModel) -> None:
+    """Find nothing wrong."""
+
+
+def annex_takes_only_version_1(stream: str, model: FittedModel) -> str | None:
+    """Return a sentence for another version in one of the streams."""
+    return (
+        f"'annex' cannot use version {model.version}." if stream == "annex" and model.version != "1" else None
+    )
+
+
 def looks(watcher: ModelWatcher, times: int) -> list[Loaded | Refused]:
     """Let the watcher look so often, and return its reports."""
     for _ in range(times):
@@ -41,7 +54,7 @@ def looks(watcher: ModelWatcher, times: int) -> list[Loaded | Refused]:
 def test_a_new_version_is_loaded_once(save: Callable[..., Path], tmp_path: Path) -> None:
     """Every stream that wants the name gets the same model."""
     save()
-    watcher = ModelWatcher(tmp_path, {"plant": "pumps", "annex": "pumps", "other": "fans"})
+    watcher = ModelWatcher(tmp_path, {"plant": "pumps", "annex": "pumps", "other": "fans"}, all_fit)
     assert watcher.load_now("pumps").version == "1"
     assert looks(watcher, 2) == []
     folder = save()
@@ -58,7 +71,7 @@ def test_a_broken_version_is_reported_once_and_the_old_one_stays(
 ) -> None:
     """Another broken content is another report; a mended one is loaded."""
     save()
-    watcher = ModelWatcher(tmp_path, WANTED)
+    watcher = ModelWatcher(tmp_path, WANTED, all_fit)
     watcher.load_now("pumps")
     folder = save()
     good = (folder / "model.skops").read_bytes()
@@ -82,7 +95,7 @@ def test_a_folder_that_is_still_being_copied_is_not_refused(
 ) -> None:
     """Each look sees another content, until it is whole."""
     save()
-    watcher = ModelWatcher(tmp_path, WANTED)
+    watcher = ModelWatcher(tmp_path, WANTED, all_fit)
     watcher.load_now("pumps")
     source = save().rename(tmp_path / "source")
     target = tmp_path / "pumps" / "2"
@@ -101,7 +114,7 @@ def test_a_folder_that_is_still_being_copied_is_not_refused(
 def test_an_overwritten_version_is_new(save: Callable[..., Path], tmp_path: Path) -> None:
     """What counts is the content, not the number or the time stamp."""
     folder = save()
-    watcher = ModelWatcher(tmp_path, WANTED)
+    watcher = ModelWatcher(tmp_path, WANTED, all_fit)
     before = watcher.load_now("pumps")
     shutil.rmtree(folder)
     assert save(seed=1) == folder
@@ -115,7 +128,7 @@ def test_it_never_goes_back_by_itself(save: Callable[..., Path], tmp_path: Path)
     """A deleted version stays in use: going back is a decision."""
     save()
     second = save()
-    watcher = ModelWatcher(tmp_path, WANTED)
+    watcher = ModelWatcher(tmp_path, WANTED, all_fit)
     assert watcher.load_now("pumps").version == "2"
     shutil.rmtree(second)
     assert looks(watcher, 3) == []
@@ -125,7 +138,7 @@ def test_a_start_takes_the_newest_sound_version(save: Callable[..., Path], tmp_p
     """A broken one above it is reported, once."""
     save()
     damage(save())
-    watcher = ModelWatcher(tmp_path, WANTED)
+    watcher = ModelWatcher(tmp_path, WANTED, all_fit)
     assert watcher.load_now("pumps").version == "1"
     (report,) = looks(watcher, 3)
     assert isinstance(report, Refused)
@@ -134,7 +147,7 @@ def test_a_start_takes_the_newest_sound_version(save: Callable[..., Path], tmp_p
 
 def test_a_start_without_a_sound_version_is_refused(save: Callable[..., Path], tmp_path: Path) -> None:
     """With the newest version's own error, or the sentence that there is none."""
-    watcher = ModelWatcher(tmp_path, WANTED)
+    watcher = ModelWatcher(tmp_path, WANTED, all_fit)
     with pytest.raises(BundleError, match="there is no bundle"):
         watcher.load_now("pumps")
     damage(save())
@@ -143,16 +156,46 @@ def test_a_start_without_a_sound_version_is_refused(save: Callable[..., Path], t
     assert caught.value.reason == "hash"
 
 
+def test_what_does_not_fit_one_of_its_streams_is_passed_over(
+    save: Callable[..., Path], tmp_path: Path
+) -> None:
+    """At the start as while running, so that a restart uses what ran before it; each stream is told."""
+    wanted = {"plant": "pumps", "annex": "pumps"}
+    save()
+    running = ModelWatcher(tmp_path, wanted, annex_takes_only_version_1)
+    running.load_now("pumps")
+    save()
+    found = looks(running, 3)
+    started = ModelWatcher(tmp_path, wanted, annex_takes_only_version_1)
+    assert started.load_now("pumps").version == "1"
+    assert started.take() == found
+    assert found == [
+        Refused(stream, "pumps", "2", "features", "'annex' cannot use version 2.") for stream in wanted
+    ]
+
+
+def test_a_start_where_no_version_fits_says_what_is_wrong_with_the_newest(
+    save: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The older ones are not what was meant."""
+    save()
+    save()
+    watcher = ModelWatcher(tmp_path, WANTED, lambda _stream, model: f"version {model.version} is too wide.")
+    with pytest.raises(BundleError, match=r"version 2 is too wide\.") as caught:
+        watcher.load_now("pumps")
+    assert caught.value.reason == "features"
+
+
 def test_a_name_that_is_none_is_reported_once(tmp_path: Path) -> None:
     """It cannot become one, and does not stop the other names."""
-    (report,) = looks(ModelWatcher(tmp_path, {"plant": "../pumps"}), 4)
+    (report,) = looks(ModelWatcher(tmp_path, {"plant": "../pumps"}, all_fit), 4)
     assert isinstance(report, Refused)
     assert (report.name, report.version, report.reason) == ("../pumps", "", "missing")
 
 
 def test_the_thread_finds_what_comes_later(save: Callable[..., Path], tmp_path: Path) -> None:
     """Also where the folder of all models does not exist when it starts."""
-    watcher = ModelWatcher(tmp_path / "later", WANTED, interval_s=0.01)
+    watcher = ModelWatcher(tmp_path / "later", WANTED, all_fit, interval_s=0.01)
     watcher.start()
     try:
         save()

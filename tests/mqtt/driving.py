@@ -27,6 +27,7 @@ class Driver:
         acknowledge: Whether each batch is acknowledged at once.
         client_id: Name of the session.
         subscriptions: Filters and their QoS.
+        replayed: Those whose retained messages are wanted at each login.
         settings: More of the section `broker`.
     """
 
@@ -37,6 +38,7 @@ class Driver:
         acknowledge: bool = True,
         client_id: str = "detector",
         subscriptions: tuple[tuple[str, int], ...] = (("a/#", 1),),
+        replayed: tuple[str, ...] = (),
         **settings: Any,
     ) -> None:
         self.batches: list[Received] = []
@@ -47,6 +49,7 @@ class Driver:
             subscriptions=subscriptions,
             will=("status", b"offline"),
             clock=lambda: time_ns() // 1000,
+            replayed=replayed,
         )
 
     @property

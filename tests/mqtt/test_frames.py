@@ -229,3 +229,14 @@ def test_noise_is_a_message_or_a_frame_error(chunks: list[bytes], mqtt5: bool) -
         pass
     lengths = {len(received.topics), len(received.payloads), len(received.flags), len(received.packet_ids)}
     assert len(lengths) == 1
+
+
+def test_what_comes_at_qos_1_can_be_kept_alone() -> None:
+    """Without QoS 0 the columns still fit together, and a truncated payload keeps its place."""
+    cut = Truncated(9, "0")
+    received = Received(
+        [b"a", b"b", b"c"], [b"1", b"2", b"3"], [0, 2, 3], [0, 7, 8], {0: cut, 2: cut}, epoch=4, arrival=5
+    )
+    assert received.without_qos0() == Received(
+        [b"b", b"c"], [b"2", b"3"], [2, 3], [7, 8], {1: cut}, epoch=4, arrival=5
+    )

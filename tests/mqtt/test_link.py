@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,6 @@ from .driving import (
 )
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.mosquitto
@@ -250,6 +250,45 @@ def test_retained_messages_come_once(mosquitto: Mosquitto, proxy: Proxy) -> None
         peer.publish("a/live", b"live")
         driver.until(lambda: b"live" in driver.payloads)
         assert driver.payloads == [b"kept", b"live"]
+
+
+def test_retained_messages_come_again_where_that_is_wanted(mosquitto: Mosquitto, proxy: Proxy) -> None:
+    """With MQTT 5 a filter that is `replayed` brings what is retained at each login, and only that filter."""
+    url = f"mqtt://127.0.0.1:{proxy.port}"
+    filters = (("a/1", 1), ("a/2", 1))
+    with Peer(mosquitto.port) as peer:
+        for topic, _ in filters:
+            peer.publish(topic, b"kept", retain=True)
+        with Driver(url, protocol="5", subscriptions=filters, replayed=("a/2",)) as driver:
+            driver.until(lambda: len(driver.messages) == 2)
+            wait_for(lambda: mosquitto.log().count("Received PUBACK from detector") == 2)
+            proxy.cut()
+            driver.until(lambda: len(driver.messages) == 3)
+            peer.publish("a/1", b"live")
+            driver.until(lambda: b"live" in driver.payloads)
+            assert driver.messages[2:] == [("a/2", b"kept"), ("a/1", b"live")]
+
+
+def test_a_slow_dial_is_excused() -> None:
+    """While a poll is dialling the link says that it may take long, and afterwards no more."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"ws://127.0.0.1:{silent.getsockname()[1]}"
+        with Driver(url, connect_timeout_s=1) as driver:
+            assert driver.link.excused_until < monotonic()
+            thread = threading.Thread(target=driver.poll)
+            thread.start()
+            wait_for(lambda: driver.link.excused_until > monotonic() + 60)
+            thread.join()
+            assert driver.link.excused_until <= monotonic()
+            assert "cannot be reached" in str(driver.link.problem)
+
+
+def test_a_password_that_is_too_long_is_a_problem(tmp_path: Any) -> None:
+    """A password file that MQTT cannot carry is named, and nothing is raised."""
+    file = tmp_path / "password"
+    file.write_bytes(b"x" * 65_536)
+    with Driver(f"mqtt://127.0.0.1:{free_port()}", username="joe", password_file=file) as driver:
+        driver.until_problem("broker.password_file cannot be used (it has more than 65535 bytes)")
 
 
 def test_close_says_goodbye(mosquitto: Mosquitto, way: dict[str, Any]) -> None:

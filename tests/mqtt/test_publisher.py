@@ -180,13 +180,17 @@ def test_the_brokers_limits_are_kept() -> None:
 
 
 def test_full_is_advice(mosquitto: Mosquitto) -> None:
-    """At its limit the publisher says so, and still takes the rest of a batch."""
+    """At its limit, and at four times that, the publisher says so, and still takes the rest of a batch."""
     with Driver(mosquitto.url) as driver:
         publisher = Publisher(driver.link, limit=3)
         for number in range(4):
             assert publisher.full == (number >= 3)
             publisher.put("out", b"")
         assert len(publisher) == 4
+        for number in range(4, 12):
+            assert not publisher.overfull, number
+            publisher.put("out", b"")
+        assert publisher.overfull
         pump_until(driver, publisher, lambda: not publisher.full)
 
 

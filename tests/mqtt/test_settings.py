@@ -45,6 +45,7 @@ def test_ports_have_defaults(url: str, host: str, port: int, path: str) -> None:
         ({"url": "mqtts://b", "cert_file": "c.pem"}, "come together"),
         ({"url": "mqtt://b", "ca_file": "ca.pem"}, "need TLS"),
         ({"keepalive_s": 0}, "greater than or equal to 1"),
+        ({"connect_timeout_s": 21}, "less than or equal to 20"),
         ({"receive": "turbo"}, "'bulk' or 'stock'"),
         ({"protocol": "3.1"}, "'auto', '5' or '3.1.1'"),
         ({"protocol": 4}, "'auto', '5' or '3.1.1'"),

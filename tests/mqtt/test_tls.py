@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -102,6 +103,19 @@ def test_files_that_are_no_certificates_are_named(
             driver.until_problem(f"broker.ca_file '{file}' cannot be used")
         with Driver(tls_url(broker), ca_file=certificates.ca, cert_file=file, key_file=file) as driver:
             driver.until_problem(f"broker.cert_file '{file}'")
+
+
+def test_an_encrypted_key_is_named_and_nobody_is_asked(
+    start_mosquitto: Callable[..., Mosquitto], certificates: Certificates, tmp_path: Path
+) -> None:
+    """A key with a passphrase is a problem in words; OpenSSL does not prompt on the terminal for it."""
+    broker = start_mosquitto(listener=certificates.listener(ask_for_client=True))
+    encrypted = tmp_path / "encrypted.key"
+    command = ["openssl", "pkey", "-in", certificates.client_key, "-aes256", "-passout", "pass:secret"]
+    subprocess.run([*command, "-out", encrypted], check=True, capture_output=True)
+    ours = {"cert_file": certificates.client, "key_file": encrypted}
+    with Driver(tls_url(broker), ca_file=certificates.ca, **ours) as driver:
+        driver.until_problem("broker.key_file is encrypted")
 
 
 def test_a_plain_port_is_no_tls_port(

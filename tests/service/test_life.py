@@ -77,7 +77,7 @@ def test_what_came_meanwhile_is_not_lost(
     with Peer(mosquitto.port) as sensor:
         sensor.publish(PUMP, payload(reading(50)))
     service.wait_for_count("readings_accepted_total", 1)
-    assert service.count("messages_received_total") == 1
+    assert service.count("messages_received_total", stream="pumps") == 1
 
 
 def test_the_broker_is_restarted(mosquitto: Mosquitto, start_service: Callable[..., RunningService]) -> None:
@@ -141,6 +141,25 @@ def test_two_under_one_base(mosquitto: Mosquitto, start_service: Callable[..., R
         assert reader.wait_for(len)[0].payload == b"online"
     assert first.get("/readyz")[0] == 200
     start_service(mosquitto.port, topics={"base": "another"}).wait_online()
+
+
+@pytest.mark.parametrize("order", [(INFO, STATUS), (STATUS, INFO)])
+def test_another_that_was_here_before(
+    order: tuple[str, str], mosquitto: Mosquitto, start_service: Callable[..., RunningService]
+) -> None:
+    """Another service is noticed where our session is stored too, in whatever order its two topics come."""
+    service = start_service(mosquitto.port)
+    service.wait_online()
+    service.stop()
+    said = {INFO: b'{"instance": "the other"}', STATUS: b"online"}
+    with Peer(mosquitto.port) as other:
+        for topic in order:
+            other.publish(topic, said[topic], qos=0, retain=True)  # at QoS 0 the stored session misses it
+        other.publish("done")
+    service.start()
+    assert service.process is not None
+    assert service.process.wait(15) == 2
+    assert "another stream_detector (the other) is online" in service.log()
 
 
 def test_after_one_that_has_ended(mosquitto: Mosquitto, start_service: Callable[..., RunningService]) -> None:
