@@ -102,7 +102,7 @@ class Service:
         self._watcher = model_watcher(settings)
         self._load_models()
         self._web = WebServer(
-            build(self.telemetry.registry, self._alive, self._not_ready),
+            build(self.telemetry.registry, self._alive, self.not_ready),
             settings.http.host,
             settings.http.port,
         )
@@ -131,7 +131,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether the service does its job now."""
-        return not self._not_ready()
+        return not self.not_ready()
 
     def run(self) -> None:
         """Work until `stop` is called, or a signal that `stop_on_signals` waits for.
@@ -392,7 +392,8 @@ class Service:
         """Return for how long the hot thread has not moved; waiting for a slow dial is no standstill."""
         return time.monotonic() - max(self._beat, self._link.excused_until)
 
-    def _not_ready(self) -> list[str]:
+    def not_ready(self) -> list[str]:
+        """Return why the service does not do its job now; empty: it does."""
         reasons = []
         if not self._link.ready:
             reasons.append(self._link.problem or "not connected to the broker yet")

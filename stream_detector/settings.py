@@ -301,7 +301,8 @@ def _first_mistake(
     error: ValidationError, where: str, lines: dict[tuple[str, ...], int], content: dict[str, Any]
 ) -> ConfigurationError:
     mistakes = error.errors(include_url=False, include_context=True)
-    mistake = mistakes[0]
+    # A misspelt key is also a missing one: the key that came says more.
+    mistake = min(mistakes, key=lambda found: found["type"] != "extra_forbidden")
     path = tuple(str(step) for step in mistake["loc"] if step != "[key]")
     key = _printable(".".join(path))
     place = _place(path, where, lines)

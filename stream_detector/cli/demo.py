@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from stream_detector.errors import ConfigurationError, StreamDetectorError
+from stream_detector.errors import BrokerError, ConfigurationError, StreamDetectorError
 
 if TYPE_CHECKING:
     from stream_detector.core.events import Event
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stream_detector.settings import Settings
 
 STATUS_EVERY_S = 5.0
+CONNECT_S = 10.0
 FAULTS = {
     "spike": "a spike",
     "level_shift": "a level shift",
@@ -63,8 +64,10 @@ def command(
 
         def publish() -> None:
             try:
+                deadline = time.monotonic() + CONNECT_S
                 while not service.ready and not stop.wait(0.02):
-                    pass
+                    if time.monotonic() > deadline:
+                        raise BrokerError("; ".join(service.not_ready()))
                 screen.begin()
                 plant.run(stop, duration_s=duration or None, on_fault=screen.fault)
                 if duration:
@@ -127,12 +130,17 @@ def connection_to(broker: BrokerSettings) -> Connection:
     address = broker.address
     if address.websockets:
         raise ConfigurationError("--broker: the simulated plant speaks mqtt:// and mqtts://, not websockets")
+    try:
+        password = broker.read_password()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text, or too long"
+        raise ConfigurationError(f"{broker.password_file}: the password cannot be read: {reason}") from None
     return Connection(
         address.host,
         address.port,
         protocol="3.1.1",
         username=broker.username,
-        password=broker.read_password(),
+        password=password,
         tls=address.tls,
         ca_file=broker.ca_file,
     )
