@@ -48,3 +48,9 @@ class BundleError(StreamDetectorError):
 
 class DataError(StreamDetectorError):
     """A recording cannot be read."""
+
+
+class StateError(StreamDetectorError):
+    """What stands in ``state_dir`` cannot be used: damaged, of a newer version, or in use."""
+
+    exit_code = 3

@@ -1,0 +1,1 @@
+"""What outlives the process: journal, outbox and device rows in SQLite; nothing else knows it."""
