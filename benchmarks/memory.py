@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from benchmarks.detector import rss_bytes
 from benchmarks.workload import CHANNELS, HISTORY, STREAM, configuration
 from stream_detector.core.records import Readings
-from stream_detector.processing import Processing, warm_up
+from stream_detector.processing import Decision, Processing, warm_up
 from stream_detector.settings import Settings
 from stream_detector.telemetry import Telemetry
 
@@ -53,7 +53,7 @@ def _grow(devices: int, pipe: Connection[Any, Any]) -> None:
         names = [f"pump-{number:06d}" for number in range(first, min(first + BATCH, devices))]
         _introduce(processing, names, start)
         for number in range(1, READINGS):
-            processing.readings(_readings(names, start + number * 1_000_000, number))
+            processing.readings(Decision(), _readings(names, start + number * 1_000_000, number))
     gc.collect()
     pipe.send((rss_bytes(os.getpid()) - before) / devices)
 
@@ -62,7 +62,7 @@ def _introduce(processing: Processing, names: list[str], at: int) -> None:
     """Let devices be heard of as they are in life: by a message."""
     payload = json.dumps({"ts": at // 1000, "seq": 0, "values": dict.fromkeys(CHANNELS, 5.0)}).encode()
     topics = [f"plant/a/{name}/telemetry".encode() for name in names]
-    processing.messages(topics, [payload] * len(names), [0] * len(names), at)
+    processing.messages(Decision(), topics, [payload] * len(names), [0] * len(names), at)
 
 
 def _readings(names: list[str], at: int, number: int) -> Readings:

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.workload import DEVICES, HISTORY, Messages, configuration, messages
 from stream_detector.mqtt.frames import Framer, Received, puback_frames
-from stream_detector.processing import Processing
+from stream_detector.processing import Decision, Processing
 from stream_detector.settings import Settings
 from stream_detector.telemetry import Telemetry
 
@@ -62,9 +62,15 @@ class Parts:
             outcome = self._timed("core", lambda: core.process(readings)[readings.stream])  # noqa: B023
             self._timed(
                 "counts",
-                lambda: self._telemetry.batch(readings.stream, outcome.counts, outcome.scores, 0.0),  # noqa: B023
+                lambda: self._telemetry.batch(
+                    readings.stream,  # noqa: B023
+                    "light",
+                    outcome.counts,  # noqa: B023
+                    outcome.scores,  # noqa: B023
+                    0.0,
+                ),
             )
-            self._timed("events", lambda: self._processing._published(outcome.events))  # noqa: B023, SLF001
+            self._timed("events", lambda: self._processing._follow(Decision(), outcome.events))  # noqa: B023, SLF001
         self._timed("acknowledgements", lambda: puback_frames(received.packet_ids))
 
     def _timed(self, part: str, work: Callable[[], T]) -> T:

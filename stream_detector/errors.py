@@ -54,3 +54,16 @@ class StateError(StreamDetectorError):
     """What stands in ``state_dir`` cannot be used: damaged, of a newer version, or in use."""
 
     exit_code = 3
+
+
+class StorageError(StreamDetectorError):
+    """Something could not be written to ``state_dir``; nothing of it was, and it may be tried again.
+
+    Args:
+        message: One sentence: what, where, what to do.
+        reason: ``full``, ``io``, ``read_only`` or ``other``.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -1,24 +1,31 @@
-"""From messages to publications: intake, core and readers of the events, put together once.
+"""From messages to what follows from them: intake, core and readers of the events, put together once.
 
-The live service, `replay` and the tests all go through here, so they cannot differ. Nothing in this
-module knows a socket.
+    decide:  messages, records  ->  Decision: records, events, publications, counts
+    tell:    Decision           ->  metrics, log lines, the demo's screen
+
+Between the two the service writes the decision to disk, so nothing is counted, logged or published that
+a crash could take back. The live service, `replay` and the tests all go through here, so they cannot
+differ. Nothing in this module knows a socket or a file.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stream_detector import failpoints
 from stream_detector.core.events import AlertChanged, ModelRefused, Rejected
 from stream_detector.core.pipeline import Pipeline
-from stream_detector.core.records import NO_SEQ, ModelSet, Readings, Started
+from stream_detector.core.records import NO_SEQ, ModelSet, Readings
 from stream_detector.core.stream import StreamSpec
 from stream_detector.detectors.baseline import Light
 from stream_detector.errors import BundleError, ConfigurationError
-from stream_detector.formats.intake import Intake, Taken, Tally, rejection
+from stream_detector.formats.intake import Intake, Tally, rejection
+from stream_detector.models import bundle
 from stream_detector.models.reload import ModelWatcher
 from stream_detector.publications import ModelMessage, Publication, Publications
 from stream_detector.settings import BUILT_IN_MODELS
@@ -26,11 +33,14 @@ from stream_detector.settings import BUILT_IN_MODELS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from stream_detector.core.detector import Detector
-    from stream_detector.core.events import Event, Outcome
+    from stream_detector.core.events import Counts, Event, Outcome
     from stream_detector.core.records import Record
     from stream_detector.detectors.pyod import FittedModel
-    from stream_detector.formats.intake import Oversized
+    from stream_detector.formats.columns import Roster
+    from stream_detector.formats.intake import Oversized, Taken
     from stream_detector.settings import Settings, StreamSettings
     from stream_detector.telemetry import Telemetry
 
@@ -40,14 +50,65 @@ DEADLETTERS_A_SECOND = 20.0
 DEADLETTER_BURST = 200.0
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How a batch of readings ended, for the metrics."""
+
+    stream: str
+    model: str
+    counts: Counts
+    scores: NDArray[np.float64]
+    seconds: float
+
+
+@dataclass(slots=True)
+class Decision:
+    """What follows from some input, before anybody is told.
+
+    Attributes:
+        records: What the core took in, with what it gave, by stream.
+        events: Of the core and the shell, in order.
+        publications: What is to be published, each with the stream that it is about ('' for none).
+        batches: How readings ended.
+        tallies: How messages ended, by stream, each with their arrival.
+        suppressed: Dead letters that are not sent, to spare the broker.
+        captures: (stream, device) of devices that were met under other captures than before.
+    """
+
+    records: list[tuple[Record, Mapping[str, Outcome]]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    publications: list[tuple[str, Publication]] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
+    tallies: list[tuple[Mapping[str, Tally], int]] = field(default_factory=list)
+    suppressed: int = 0
+    captures: list[tuple[str, str]] = field(default_factory=list)
+
+
+class EverybodyIn:
+    """A roster for who keeps all devices in memory: a replay, a test."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def channels_of(self, stream: str, device: str) -> tuple[str, ...] | None:
+        """Return the channels known of a device; None: it was never heard of."""
+        return self._pipeline.streams[stream].channels_of(device) or None
+
+    def refusal(self, stream: str) -> str | None:
+        """Return why a stream can have no further device: never."""
+        del stream
+
+
 class Processing:
-    """The service without its sockets.
+    """The service without its sockets and files.
 
     Args:
         settings: The configuration.
-        telemetry: Gets every event and count.
+        telemetry: Is told every event and count.
         clock: Service clock, µs; only for what is said about time spent.
         readers: Further readers of the events, such as the demo's screen.
+        roster: Makes what knows all devices, from the pipeline.
+        past_model: Gives the model that a record of the past names; None where it is not there any more.
     """
 
     def __init__(
@@ -56,58 +117,131 @@ class Processing:
         telemetry: Telemetry,
         clock: Callable[[], int],
         readers: Sequence[Callable[[Event], None]] = (),
+        roster: Callable[[Pipeline], Roster] = EverybodyIn,
+        past_model: Callable[[ModelSet], Detector | None] = lambda _wanted: None,
     ) -> None:
         self.settings = settings
         self._telemetry = telemetry
         self._clock = clock
         self._readers = (telemetry.event, *readers)
         self._loaded: dict[tuple[str, str, str], Detector] = {}
-        self.pipeline = Pipeline(
-            [stream.spec(name) for name, stream in settings.streams.items()],
-            initial=Light,
-            model=lambda wanted: self._loaded[wanted.name, wanted.version, wanted.sha256],
-        )
-        self.intake = Intake(
-            settings.streams,
-            base=settings.topics.base,
-            max_devices=settings.max_devices,
-            channels_of=lambda stream, device: self.pipeline.streams[stream].channels_of(device),
-            built_at=BUILT_AT,
-        )
+        self._past_model = past_model
+        self._roster = roster
         self.publications = Publications(
             settings.topics.base, {name: stream.labels for name, stream in settings.streams.items()}
         )
         self._deadletters = DEADLETTER_BURST
         self._deadletters_at = 0.0
-        for name, stream in self.pipeline.streams.items():
-            telemetry.model(name, stream.detector.name, stream.detector.version)
+        self.begin()
 
-    def start(self, at: int) -> None:
-        """Say under which configuration what follows is judged."""
-        text = self.settings.model_dump_json(include={"streams"})
-        self.pipeline.process(Started(at, hashlib.sha256(text.encode()).hexdigest()))
+    def begin(self) -> None:
+        """Begin with empty memory."""
+        self.pipeline = Pipeline(
+            [stream.spec(name) for name, stream in self.settings.streams.items()],
+            initial=Light,
+            model=self._model,
+        )
+        before = getattr(self, "intake", None)
+        self.intake = Intake(
+            self.settings.streams,
+            base=self.settings.topics.base,
+            roster=self._roster(self.pipeline),
+            built_at=BUILT_AT,
+            keep_deliveries=max(4096, 4 * self.settings.broker.receive_maximum),
+        )
+        if before is not None:  # no instant is given out twice
+            self.intake.next_instant = before.next_instant
+        for name, stream in self.pipeline.streams.items():
+            self._telemetry.model(name, stream.detector.name, stream.detector.version)
 
     def messages(
         self,
+        decision: Decision,
         topics: Sequence[bytes],
         payloads: Sequence[bytes],
         flags: Sequence[int],
         arrival: int,
         oversized: Mapping[int, Oversized] | None = None,
-    ) -> tuple[list[Publication], Taken]:
+        packet_ids: Sequence[int] | None = None,
+        wall: int = 0,
+    ) -> Taken:
         """Take messages in, in arrival order; see `Intake.take`.
 
-        Returns:
-            What is to be published, and what the intake made of the messages.
+        An error of the core is raised: then memory is worth nothing any more, see `begin`.
         """
-        taken = self.intake.take(topics, payloads, flags, arrival, oversized)
-        publications = []
+        taken = self.intake.take(topics, payloads, flags, arrival, oversized, packet_ids, wall)
+        failpoints.reach("after receive")
         for readings in taken.readings:
-            publications += self.readings(readings, taken)
-        publications += self._published(taken.rejected)
-        self._telemetry.messages(taken.tallies, arrival)
-        for stream, device in self.intake.devices_with_other_captures():
-            self._telemetry.complain(
+            self.readings(decision, readings)
+        self._follow(decision, taken.rejected)
+        decision.tallies.append((taken.tallies, arrival))
+        decision.captures += self.intake.devices_with_other_captures()
+        failpoints.reach("after score")
+        return taken
+
+    def refuse_message(
+        self, decision: Decision, topic: bytes, payload: bytes, arrival: int, error: Exception
+    ) -> None:
+        """Count and tell a message that the core cannot take; it is not tried again."""
+        stream = self.intake.stream_of(topic)
+        said = f"the message could not be processed ({type(error).__name__}); please report this"
+        rejected = rejection(
+            stream, "internal_error", said, topic.decode("utf-8", "backslashreplace"), payload, arrival
+        )
+        self._follow(decision, [rejected])
+        decision.tallies.append(
+            ({stream: Tally(received=1, rejected=Counter(internal_error=1))}, arrival),
+        )
+
+    def readings(self, decision: Decision, readings: Readings) -> None:
+        """Take checked readings in, in arrival order."""
+        begin = time.perf_counter()
+        outcomes = self.pipeline.process(readings)
+        outcome = outcomes[readings.stream]
+        seconds = time.perf_counter() - begin
+        name = readings.stream
+        model = self.pipeline.streams[name].detector.name
+        decision.records.append((readings, outcomes))
+        decision.batches.append(Batch(name, model, outcome.counts, outcome.scores, seconds))
+        self._follow(decision, outcome.events)
+        if self.settings.streams[name].publish_scores:
+            decision.publications += [(name, score) for score in self._scores(readings, outcome)]
+
+    def record(self, decision: Decision, record: Record) -> None:
+        """Take in a record that brings no readings."""
+        outcomes = self.pipeline.process(record)
+        decision.records.append((record, outcomes))
+        for outcome in outcomes.values():
+            self._follow(decision, outcome.events)
+
+    def model_set(self, at: int, stream: str, model: FittedModel | None) -> ModelSet:
+        """Return the record by which this bundle, or the built-in detector, scores a stream."""
+        failpoints.reach("during model swap")
+        if model is None:
+            return ModelSet(at, stream, "live", Light.name, Light.version)
+        self._loaded[model.name, model.version, model.sha256] = model
+        return ModelSet(at, stream, "live", model.name, model.version, model.sha256)
+
+    def refuse(self, decision: Decision, refused: ModelRefused) -> None:
+        """Note a model that is not used."""
+        self._follow(decision, [refused])
+
+    def tell(self, decision: Decision) -> None:
+        """Tell the readers what was decided; it is on disk by now, where it has to be."""
+        telemetry = self._telemetry
+        for batch in decision.batches:
+            telemetry.batch(batch.stream, batch.model, batch.counts, batch.scores, batch.seconds)
+        now = self._clock()
+        for event in decision.events:
+            for read in self._readers:
+                read(event)
+            if isinstance(event, AlertChanged):
+                telemetry.handed_over(event, now)
+        for tallies, arrival in decision.tallies:
+            telemetry.messages(tallies, arrival)
+        telemetry.deadletters_suppressed(decision.suppressed)
+        for stream, device in decision.captures:
+            telemetry.complain(
                 f"captures {stream}",
                 "%s/%s is seen under different captures of its topic; name both in streams.%s.device"
                 " if these are different devices",
@@ -115,67 +249,38 @@ class Processing:
                 device,
                 stream,
             )
-        return publications, taken
-
-    def readings(self, readings: Readings, taken: Taken | None = None) -> list[Publication]:
-        """Take checked readings in, in arrival order.
-
-        What the core cannot take is accounted for in `taken`; without one its error is raised.
-        """
-        begin = time.perf_counter()
-        try:
-            outcome = self.pipeline.process(readings)[readings.stream]
-        except Exception as error:  # no reading can stop the next one
-            if taken is None:
-                raise
-            self._internal_error(readings, taken, error)
-            return []
-        seconds = time.perf_counter() - begin
-        self._telemetry.batch(readings.stream, outcome.counts, outcome.scores, seconds)
-        publications = self._published(outcome.events)
-        if self.settings.streams[readings.stream].publish_scores:
-            publications += self._scores(readings, outcome)
-        return publications
-
-    def record(self, record: Record) -> list[Publication]:
-        """Take in a record that brings no readings."""
-        publications = []
-        for outcome in self.pipeline.process(record).values():
-            publications += self._published(outcome.events)
-        return publications
-
-    def use(self, at: int, stream: str, model: FittedModel) -> list[Publication]:
-        """Score a stream with a bundle from now on; refuse one that does not fit it."""
-        problem = misfit(stream, self.settings.streams[stream], model)
-        if problem:
-            return self.refuse(ModelRefused(at, stream, model.name, model.version, "features", problem))
-        self._loaded[model.name, model.version, model.sha256] = model
-        return self.record(ModelSet(at, stream, "live", model.name, model.version, model.sha256))
-
-    def refuse(self, refused: ModelRefused) -> list[Publication]:
-        """Note a model that is not used."""
-        return self._published([refused])
 
     def model_of(self, stream: str) -> ModelMessage:
         """Return what scores a stream."""
         detector = self.pipeline.streams[stream].detector
         return ModelMessage(detector.name, detector.version, "live")
 
-    def _published(self, events: Sequence[Event]) -> list[Publication]:
-        publications = []
+    def _model(self, wanted: ModelSet) -> Detector:
+        if (wanted.name, wanted.version, wanted.sha256) == (Light.name, Light.version, ""):
+            return Light()
+        key = (wanted.name, wanted.version, wanted.sha256)
+        if key not in self._loaded:
+            found = self._past_model(wanted)
+            if found is None:
+                raise BundleError(
+                    f"model '{wanted.name}' version {wanted.version}, which scored {wanted.stream}, is not"
+                    " there any more",
+                    reason="missing",
+                )
+            self._loaded[key] = found
+        return self._loaded[key]
+
+    def _follow(self, decision: Decision, events: Sequence[Event]) -> None:
+        """Note events, and what they are published as."""
+        now = self._clock()
+        decision.events += events
         for event in events:
-            for read in self._readers:
-                read(event)
             if isinstance(event, Rejected) and not self._may_send_deadletter():
-                self._telemetry.deadletter_suppressed()
+                decision.suppressed += 1
                 continue
-            now = self._clock()
             publication = self.publications.of(event, now)
             if publication is not None:
-                publications.append(publication)
-            if isinstance(event, AlertChanged):
-                self._telemetry.handed_over(event, now)
-        return publications
+                decision.publications.append((event.stream, publication))
 
     def _scores(self, readings: Readings, outcome: Outcome) -> list[Publication]:
         model = self.model_of(readings.stream)
@@ -185,29 +290,6 @@ class Processing:
             )
             for i, score in zip(outcome.scored.tolist(), outcome.scores, strict=True)
         ]
-
-    def _internal_error(self, readings: Readings, taken: Taken, error: Exception) -> None:
-        """Count a batch that the core could not take; it is not tried again."""
-        self._telemetry.complain(
-            "internal error",
-            "%d readings of %s could not be processed (%s); please report this",
-            len(readings),
-            readings.stream,
-            type(error).__name__,
-        )
-        tally = taken.tallies.setdefault(readings.stream, Tally())
-        tally.refused_readings["internal_error"] += len(readings)
-        taken.rejected.append(
-            rejection(
-                readings.stream,
-                "internal_error",
-                f"{len(readings)} readings could not be processed ({type(error).__name__});"
-                " please report this",
-                self.settings.streams[readings.stream].topic,
-                b"",
-                int(readings.arrival[0]),
-            )
-        )
 
     def _may_send_deadletter(self) -> bool:
         """Take a token: so many a second, with a burst, so that garbage does not flood the broker."""
@@ -286,3 +368,12 @@ def load_wanted(watcher: ModelWatcher, stream: str, name: str) -> FittedModel:
     except BundleError as error:
         key = f"streams.{stream}.model"
         raise ConfigurationError(f"{key}: {error}", key=key) from None
+
+
+def model_of_the_past(settings: Settings, wanted: ModelSet) -> FittedModel | None:
+    """Return the bundle that a record of the past names; None where it is not there any more."""
+    try:
+        files = bundle.read(settings.models_dir / wanted.name / wanted.version)
+        return bundle.verify(files) if files.sha256 == wanted.sha256 else None
+    except BundleError:
+        return None

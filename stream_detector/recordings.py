@@ -25,10 +25,12 @@ from stream_detector.formats.json import microseconds
 from stream_detector.formats.names import name_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from stream_detector.core.records import Record
 
 TIME_COLUMNS = ("ts", "timestamp", "time", "datetime", "date")
 DEVICE_COLUMNS = ("device_id", "device")
@@ -151,6 +153,37 @@ def read(paths: Sequence[Path], ignore: Sequence[str] = ()) -> Recording:
         channels=channels,
         values=table,
         skipped=skipped,
+    )
+
+
+def of_records(records: Iterable[Record]) -> Recording:
+    """Return the readings among records as a recording, in the order of time.
+
+    Raises:
+        DataError: There are none.
+    """
+    batches = [record for record in records if isinstance(record, Readings)]
+    channels = tuple(sorted({name for batch in batches for names in batch.columns for name in names}))
+    if not batches:
+        raise DataError("the journal has no reading of this stream in that time")
+    place = {name: k for k, name in enumerate(channels)}
+    values = np.full((sum(map(len, batches)), len(channels)), np.nan)
+    row = 0
+    for batch in batches:
+        offsets = batch.offsets()
+        for i, shape in enumerate(batch.shapes.tolist()):
+            columns = [place[name] for name in batch.columns[shape]]
+            values[row, columns] = batch.values[offsets[i] : offsets[i + 1]]
+            row += 1
+    ts = np.concatenate([batch.ts for batch in batches])
+    order = np.argsort(ts, kind="stable")
+    devices = [device for batch in batches for device in batch.devices]
+    return Recording(
+        devices=[devices[i] for i in order.tolist()],
+        ts=ts[order],
+        seq=np.concatenate([batch.seq for batch in batches])[order],
+        channels=channels,
+        values=values[order],
     )
 
 

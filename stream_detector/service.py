@@ -1,37 +1,56 @@
 """The service: builds everything from Settings, owns the hot loop and the life of the other threads.
 
-One thread does all the work: it reads the socket, decodes, scores, publishes and acknowledges, a
-batch at a time; a batch is what one read brought. A broker that does not confirm what we publish is
-still read, because its confirmations come on the same socket: input at QoS 1 is held back by not
-acknowledging it, and input at QoS 0 is passed over once too much waits. Beside the hot thread stand the
-web thread, the thread that looks for new models, and a watchdog that ends the process should the hot
+One thread does all the work, a batch at a time; a batch is what one read brought:
+
+    read -> decode -> score -> write to disk -> tell, acknowledge, publish
+
+Nothing leaves before it is on disk. While it cannot be written, nothing further is taken in. A broker
+that does not confirm what we publish is still read, because its confirmations come on the same socket:
+input at QoS 1 is held back by not acknowledging it, and input at QoS 0 is passed over once too much
+waits. An error that nobody expected costs memory, never data: memory comes back from disk, and what was
+not acknowledged comes again. Beside the hot thread stand the web thread, the thread that looks for new
+models, the one that moves the journal to history, and a watchdog that ends the process should the hot
 thread ever hang.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import secrets
 import signal
 import threading
 import time
-from collections import Counter
-from typing import TYPE_CHECKING
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from stream_detector import __version__
+from stream_detector import __version__, failpoints
 from stream_detector.core.events import ModelRefused
-from stream_detector.core.records import Gap, Tick
-from stream_detector.errors import ConfigurationError
+from stream_detector.core.records import Gap, Started, Tick
+from stream_detector.errors import ConfigurationError, StateError, StorageError, StreamDetectorError
 from stream_detector.formats.intake import Oversized, Tally
+from stream_detector.keeper import Keeper
 from stream_detector.models.reload import Loaded
 from stream_detector.mqtt.broker import EmbeddedBroker
 from stream_detector.mqtt.frames import Received
 from stream_detector.mqtt.link import Link
 from stream_detector.mqtt.publisher import Publisher
-from stream_detector.processing import Processing, load_wanted, model_watcher, wanted_bundles, warm_up
+from stream_detector.processing import (
+    Decision,
+    Processing,
+    load_wanted,
+    model_of_the_past,
+    model_watcher,
+    wanted_bundles,
+    warm_up,
+)
+from stream_detector.roster import Roster
+from stream_detector.storage.history import Historian
+from stream_detector.storage.store import Store
 from stream_detector.telemetry import Telemetry
 from stream_detector.web.app import WebServer, build
 
@@ -55,10 +74,21 @@ NOTE_S = 0.1
 """The gauges of the outbox are at most so old."""
 ANSWER_S = 0.5
 """So long the broker gets to tell of another service: retained messages come some time after the SUBACK."""
+TRY_AGAIN_S = 0.25
+"""What could not be written is written again after this pause."""
+START_OVER = 5
+"""So many errors that nobody expected in ten minutes, and the process ends."""
+WAITING = 64
+"""So many batches may wait while nothing can be written; what comes at QoS 0 then is ignored."""
+DROPPED = "$SYS/broker/publish/messages/dropped"
+ALERTS = "alert"
 
 
 class Clock:
-    """The service clock: wall time at start plus monotonic time, so it never runs backwards.
+    """The service clock: wall time at start plus time passed, so it never runs backwards.
+
+    Args:
+        at_least: µs; what was journalled before is not later than now.
 
     Example:
         >>> clock = Clock()
@@ -66,13 +96,18 @@ class Clock:
         True
     """
 
-    def __init__(self) -> None:
-        self._wall = time.time_ns() // 1000
-        self._monotonic = time.monotonic_ns() // 1000
+    # Unlike the monotonic clock it goes on while the machine is suspended, as the devices do.
+    _PASSED: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+    def __init__(self, at_least: int = 0) -> None:
+        self._begin = max(time.time_ns() // 1000, at_least) - self._passed()
 
     def __call__(self) -> int:
         """Return µs since 1970 UTC."""
-        return self._wall + time.monotonic_ns() // 1000 - self._monotonic
+        return self._begin + self._passed()
+
+    def _passed(self) -> int:
+        return time.clock_gettime_ns(self._PASSED) // 1000
 
 
 class Service:
@@ -82,25 +117,59 @@ class Service:
         settings: The configuration.
         readers: Further readers of the events; called in the hot thread.
 
+    Args:
+        clock: Service clock, µs; None: the machine's.
+        allow_empty_state: Begin with nothing where what was kept is damaged.
+
     Raises:
-        ConfigurationError: A port is taken, a folder cannot be used, a model is broken, not there or does
-            not fit.
+        ConfigurationError: A port is taken, a model is broken, not there or does not fit.
+        StateError: What is kept in state_dir cannot be used.
     """
 
-    def __init__(self, settings: Settings, readers: Sequence[Callable[[Event], None]] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        readers: Sequence[Callable[[Event], None]] = (),
+        *,
+        clock: Callable[[], int] | None = None,
+        allow_empty_state: bool = False,
+    ) -> None:
         warm_up()
         self.settings = settings
-        self.clock = Clock()
+        self._store = Store(settings.state_dir, allow_empty=allow_empty_state)
+        try:
+            self._assemble(readers, clock)
+        except BaseException:
+            self._store.close()
+            raise
+
+    def _assemble(self, readers: Sequence[Callable[[Event], None]], clock: Callable[[], int] | None) -> None:
+        settings = self.settings
+        self.clock = clock or Clock(at_least=self._store.alive_at)
         self.telemetry = Telemetry(settings.streams, CollectorRegistry())
-        self.processing = Processing(settings, self.telemetry, self.clock, readers)
+        self._watcher = model_watcher(settings)
+        self.processing = Processing(
+            settings,
+            self.telemetry,
+            self.clock,
+            readers,
+            roster=lambda pipeline: Roster(settings, pipeline, lambda: self._keeper, self.clock),
+            past_model=lambda wanted: model_of_the_past(settings, wanted),
+        )
+        self._historian = Historian(
+            settings.state_dir,
+            keep_us=round(settings.history.days * 86_400e6),
+            keep_bytes=settings.history.max_mb << 20,
+        )
+        self._keeper = Keeper(
+            settings, self.processing, self._store, self._historian, self.telemetry, self.clock
+        )
+        self._keeper.restore()
         self._stopping = threading.Event()
         self._beat = time.monotonic()
         self._fatal: Exception | None = None
-        instance = _instance(settings)
-        self.telemetry.disk(settings.state_dir)
-        self.client_id = settings.broker.client_id or f"stream-detector-{instance}"
-        self._watcher = model_watcher(settings)
-        self._load_models()
+        self.telemetry.disk(settings.state_dir, lambda: self._store.journal_bytes)
+        self.client_id = settings.broker.client_id or f"stream-detector-{_instance(settings)}"
         self._web = WebServer(
             build(self.telemetry.registry, self._alive, self.not_ready),
             settings.http.host,
@@ -108,25 +177,59 @@ class Service:
         )
         self.url = self._web.url
         self.broker: EmbeddedBroker | None = None
-        broker = settings.broker
-        if broker.address.scheme == "embedded":
-            self.broker = EmbeddedBroker(broker.address.host, broker.address.port)
+        self._broker_settings = settings.broker
+        if settings.broker.address.scheme == "embedded":
+            self.broker = EmbeddedBroker(settings.broker.address.host, settings.broker.address.port)
             self.broker.start()
-            broker = broker.model_copy(update={"url": self.broker.url(broker.protocol)})
-        self._link = self._dial(broker)
-        self._publisher = Publisher(self._link)
-        self._unacknowledged: list[Received] = []  # without their messages
+            self._broker_settings = settings.broker.model_copy(
+                update={"url": self.broker.url(settings.broker.protocol)}
+            )
+        self._errors: deque[float] = deque(maxlen=START_OVER)
         self._foreign_online = False
-        self._announced = 0
-        self._deaf_since: int | None = self.clock()
-        self._drains = False
-        self._standing = (False, 0)
-        self._noted = 0.0
+        self._deaf_since: int | None = self._store.alive_at or self.clock()
         self._ticked = 0
-        self._complained = time.monotonic() - COMPLAIN_S + 1.0  # a broker answers within a second
+        self._noted = 0.0
         self._foreign: str | None = None
         self._listening_since: float | None = None
-        self.processing.start(self.clock())
+        self._connect()
+        self._begin_records()
+
+    def _connect(self) -> None:
+        """Begin a connection, with nothing on its way but what the outbox holds."""
+        formerly = cast("list[str]", self._keeper.fact("filters") or [])
+        self._link = self._dial(self._broker_settings, formerly)
+        self._keeper.note("filters", sorted({*formerly, *self.processing.intake.filters}))
+        self._publisher = Publisher(self._link)
+        for waiting in self._store.outbox():
+            self._put(waiting.number, waiting.publication, waiting.at)
+        self._inbox: deque[Received] = deque()
+        self._unacknowledged: list[Received] = []  # without their messages
+        self._untold: list[tuple[Decision, list[tuple[int, Publication]], Received | None]] = []
+        self._storage_problem: StorageError | None = None
+        self._try_again_at = 0.0
+        self._announced = 0
+        self._drains = False
+        self._standing = (False, 0)
+        self._session = 0
+        self._complained = time.monotonic() - COMPLAIN_S + 1.0  # a broker answers within a second
+        self._complaint: str | None = None
+
+    def _begin_records(self) -> None:
+        """Say under which configuration, and by which models, what follows is judged."""
+        text = self.settings.model_dump_json(include={"streams"})
+        decision, now = Decision(), self.clock()
+        self.processing.record(
+            decision, Started(now, hashlib.sha256(f"{text}\n{platform.machine()}".encode()).hexdigest())
+        )
+        wanted = wanted_bundles(self.settings)
+        for stream in self.settings.streams:
+            model = load_wanted(self._watcher, stream, wanted[stream]) if stream in wanted else None
+            chosen = self.processing.model_set(now, stream, model)
+            if not self._keeper.scores(chosen):
+                self.processing.record(decision, chosen)
+            for warning in model.warnings if model else ():
+                self.telemetry.say("%s", warning)
+        self._conclude(decision)
 
     @property
     def ready(self) -> bool:
@@ -141,17 +244,23 @@ class Service:
         """
         self._web.start()
         self._watcher.start()
+        self._historian.start()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         self.telemetry.say("metrics and health on %s", self.url)
         try:
             while not self._stopping.is_set():
-                self._turn()
+                try:
+                    self._turn()
+                except Exception as error:  # noqa: BLE001 - whatever it is, what was acknowledged is on disk
+                    self._start_over(error)
             self._goodbye()
         finally:
             self._watcher.stop()
+            self._historian.stop()
             self._web.stop()
             if self.broker is not None:
                 self.broker.stop()
+            self._store.close()
         if self._fatal is not None:
             raise self._fatal
 
@@ -174,26 +283,122 @@ class Service:
     def _turn(self) -> None:
         self._beat = time.monotonic()
         received = self._link.poll(POLL_S)
-        self._follow_gaps()
         if received is not None:
-            self._batch(self._spared(received) if self._publisher.overfull else received)
+            self._inbox.append(self._spared(received) if self._overfull else received)
+        self._follow_session()
+        if self._written():
+            self._follow_gaps()
+        while self._inbox and self._written():
+            self._batch(self._inbox.popleft())
+        if self._written():
+            self._reload()
+        if self._written():
+            self._tick()
+        if self._written():
+            self._write()
         self._acknowledge()
-        self._reload()
         self._follow_connection()
-        self._tick()
-        self._publisher.pump()
+        self._pump()
 
     def _batch(self, received: Received) -> None:
-        """Score what one read brought, publish what it gave, and note what is to be acknowledged."""
+        """Decide about what one read brought; what the core cannot take is found message by message."""
         oversized = {place: Oversized(cut.size, cut.sha256) for place, cut in received.truncated.items()}
-        publications, taken = self.processing.messages(
-            received.topics, received.payloads, received.flags, received.arrival, oversized
-        )
-        self._publish(publications)
-        if any(received.packet_ids):
-            self._unacknowledged.append(Received(packet_ids=received.packet_ids, epoch=received.epoch))
+        decision = Decision()
+        try:
+            taken = self.processing.messages(
+                decision,
+                received.topics,
+                received.payloads,
+                received.flags,
+                received.arrival,
+                oversized,
+                received.packet_ids,
+                time.time_ns() // 1000,
+            )
+        except Exception as error:  # noqa: BLE001 - no message can stop the next one
+            self._isolate(received, error)
+            return
         if taken.own:
-            self._look_for_others(taken)
+            self._listen(taken)
+        self._conclude(decision, received)
+
+    def _isolate(self, received: Received, error: Exception) -> None:
+        """Restore memory, and take the messages of a batch one by one: refuse the one that fails by itself."""
+        self.telemetry.complain(
+            "internal error",
+            "a batch of %d messages could not be processed (%s); please report this",
+            len(received),
+            type(error).__name__,
+        )
+        self._keeper.restore()
+        if len(received) > 1:
+            self._inbox.extendleft(received.one(place) for place in reversed(range(len(received))))
+            return
+        decision = Decision()
+        self.processing.refuse_message(
+            decision, received.topics[0], received.payloads[0], received.arrival, error
+        )
+        self._conclude(decision, received)
+
+    def _conclude(self, decision: Decision, received: Received | None = None) -> None:
+        """Write what was decided, then tell it; what waits for the disk is told later."""
+        self._untold.append((decision, self._keeper.keep(decision), received))
+        if received is not None or decision.publications or self._keeper.due:
+            self._write()
+
+    def _write(self) -> None:
+        """Commit where something has to be, and tell what is on disk by then."""
+        if self._keeper.due:
+            try:
+                self._keeper.commit()
+            except StorageError as error:
+                self._storage_problem = error
+                self._try_again_at = time.monotonic() + TRY_AGAIN_S
+                self.telemetry.complain("storage", "%s", error)
+                return
+            failpoints.reach("after commit")
+        if self._storage_problem is not None:
+            self._storage_problem = None
+            self.telemetry.say("state_dir can be written again")
+        untold, self._untold = self._untold, []
+        for decision, outgoing, received in untold:
+            self.processing.tell(decision)
+            if received is not None and any(received.packet_ids):
+                self._unacknowledged.append(Received(packet_ids=received.packet_ids, epoch=received.epoch))
+            self._acknowledge()
+            for number, publication in outgoing:
+                self._put(number, publication)
+
+    def _written(self) -> bool:
+        """Return whether everything is on disk that has to be; try again where it was not, now and then."""
+        if self._storage_problem is not None and time.monotonic() >= self._try_again_at:
+            self._write()
+        return self._storage_problem is None
+
+    def _start_over(self, error: Exception) -> None:
+        """Begin anew from what is on disk: what was not acknowledged comes again."""
+        self.telemetry.complain(
+            "start over",
+            "something unexpected happened (%s: %s); starting over from state_dir, nothing acknowledged is"
+            " lost; please report this",
+            type(error).__name__,
+            error,
+        )
+        self._errors.append(time.monotonic())
+        if len(self._errors) == START_OVER and self._errors[-1] - self._errors[0] < 600:  # noqa: PLR2004 - s
+            self._fatal = StreamDetectorError(
+                f"the service failed {START_OVER} times within ten minutes ({type(error).__name__}: {error});"
+                " nothing acknowledged is lost: start it again, and please report this"
+            )
+            self._stopping.set()
+            return
+        self._link.close(0.0)
+        self._keeper.restore()
+        self._connect()
+
+    @property
+    def _overfull(self) -> bool:
+        return self._publisher.overfull or len(self._inbox) >= WAITING
 
     def _spared(self, received: Received) -> Received:
         """Count the messages at QoS 0 as ignored, and return the others."""
@@ -209,66 +414,84 @@ class Service:
             epoch = self._link.epoch  # what came on an earlier connection comes again
             self._unacknowledged = [batch for batch in self._unacknowledged if batch.epoch == epoch]
             return
-        for batch in self._unacknowledged:
-            self._link.acknowledge(batch)
-        self._unacknowledged.clear()
+        if self._unacknowledged:
+            failpoints.reach("before acknowledgements")
+            for batch in self._unacknowledged:
+                self._link.acknowledge(batch)
+            self._unacknowledged.clear()
+            failpoints.reach("after acknowledgements")
 
-    def _publish(self, publications: list[Publication]) -> None:
-        deadletters = f"{self.settings.topics.base}/deadletter/"
-        for publication in publications:
-            if self._publisher.full and publication.topic.startswith(deadletters):
-                self.telemetry.deadletter_suppressed()
-                continue
-            self._publisher.put(
-                publication.topic, publication.payload, qos=publication.qos, retain=publication.retain
-            )
+    def _put(self, number: int, publication: Publication, at: int = 0) -> None:
+        self._publisher.put(
+            publication.topic,
+            publication.payload,
+            qos=publication.qos,
+            retain=publication.retain,
+            heard=publication.topic.startswith(f"{self.settings.topics.base}/{ALERTS}/"),
+            number=number,
+            at=at,
+        )
+
+    def _pump(self) -> None:
+        self._keeper.confirm(self._publisher.pump())
+        failpoints.reach("after publish")
 
     def _reload(self) -> None:
         for report in self._watcher.take():
-            now = self.clock()
+            now, decision = self.clock(), Decision()
             if isinstance(report, Loaded):
-                self._publish(self.processing.use(now, report.stream, report.model))
-                self._publish([self._info()])
+                self.processing.record(decision, self.processing.model_set(now, report.stream, report.model))
+                decision.publications.append(("", self._info()))
             else:
-                self._publish(
-                    self.processing.refuse(
-                        ModelRefused(
-                            now, report.stream, report.name, report.version, report.reason, report.message
-                        )
-                    )
+                self.processing.refuse(
+                    decision,
+                    ModelRefused(
+                        now, report.stream, report.name, report.version, report.reason, report.message
+                    ),
                 )
+            self._conclude(decision)
 
     def _tick(self) -> None:
         """Let time pass: only while we would have heard, once a second."""
         now = self.clock()
         if self._link.drained and self._deaf_since is None and now - self._ticked >= TICK:
             self._ticked = now
-            self._publish(self.processing.record(Tick(now)))
+            decision = Decision()
+            self.processing.record(decision, Tick(now))
+            self._conclude(decision)
 
     def _follow_gaps(self) -> None:
         """Record when we could not hear: without a connection or held back, then draining what piled up."""
         link, now = self._link, self.clock()
-        if not link.ready or self._publisher.full:
+        if not link.ready or self._publisher.full or self._storage_problem:
             self._drains = False
             if self._deaf_since is None:
                 self._deaf_since = now
             return
         if self._deaf_since is None or (self._drains and not link.drained):
             return
-        self.processing.record(Gap(self._deaf_since, now))
+        decision = Decision()
+        self.processing.record(decision, Gap(self._deaf_since, now))
+        self._conclude(decision)
         self._drains = not link.drained
         self._deaf_since = now if self._drains else None
 
     def _follow_connection(self) -> None:
         """Complain while there is no connection, and announce ourselves on every new one."""
         link = self._link
-        if not link.ready and time.monotonic() - self._complained >= COMPLAIN_S and link.problem:
-            self._complained = time.monotonic()
-            self.telemetry.complain("connection", "not connected: %s", link.problem)
+        waited = time.monotonic() - self._complained >= COMPLAIN_S or (
+            self._complaint is not None and self._complaint != link.problem
+        )
+        if not link.ready and waited and link.problem:
+            self._complained, self._complaint = time.monotonic(), link.problem
+            self.telemetry.say("not connected: %s", link.problem)
         if link.drained and self._announced != link.epoch and self._sees_nobody_else():
             self._announced = link.epoch
-            self._complained = -COMPLAIN_S
-            self._publish([self._info(), self.processing.publications.status("online")])
+            self._complained, self._complaint = -COMPLAIN_S, None
+            self._put(0, self._info())
+            self._put(0, self.processing.publications.status("online"))
+            if not link.formerly:
+                self._keeper.note("filters", self.processing.intake.filters)
             self.telemetry.say(
                 "connected to %s with MQTT %s, subscribed to %s",
                 self._where(),
@@ -289,16 +512,27 @@ class Service:
             oldest_at=self._publisher.oldest_at,
         )
 
+    def _follow_session(self) -> None:
+        """A session that the broker did not keep begins with new packet ids: the old ones mean nothing."""
+        if self._session != self._link.epoch:
+            self._session = self._link.epoch
+            if not self._link.session_present:
+                self.processing.intake.deliveries.forget()
+
     def _goodbye(self) -> None:
-        """Publish what is left and leave in order."""
+        """Write and publish what is left, and leave in order."""
         deadline = time.monotonic() + STOP_S
         if self._link.connected:
             if self._announced:  # else the status is another one's
-                self._publish([self.processing.publications.status("stopped")])
+                self._put(0, self.processing.publications.status("stopped"))
             while len(self._publisher) and self._link.connected and time.monotonic() < deadline:
-                self._publisher.pump()
+                self._pump()
                 self._link.poll(0.01)
         self._link.close(max(0.1, deadline - time.monotonic()))
+        try:
+            self._keeper.finish(time.monotonic() + STOP_S)
+        except StorageError as error:
+            self.telemetry.complain("storage", "%s", error)
         self.telemetry.say("stopped")
 
     # -- its place among others -----------------------------------------------------------------
@@ -340,10 +574,12 @@ class Service:
         self._stopping.set()
         return False
 
-    def _look_for_others(self, taken: Taken) -> None:
-        """Note who else is, or was, under our base topic and whether it lives, whichever comes first."""
+    def _listen(self, taken: Taken) -> None:
+        """Note what the broker says of itself, and who else is, or was, under our base topic and alive."""
         base = self.settings.topics.base
         for topic, payload in taken.own:
+            if topic == DROPPED and payload.isdigit():
+                self.telemetry.broker_dropped(int(payload))
             if topic == f"{base}/info":
                 try:
                     instance = msgspec.json.decode(payload)["instance"]
@@ -353,17 +589,23 @@ class Service:
             if topic == f"{base}/status":
                 self._foreign_online = payload == b"online"
 
-    def _dial(self, broker: BrokerSettings) -> Link:
+    def _dial(self, broker: BrokerSettings, formerly: list[str]) -> Link:
         base = self.settings.topics.base
         own = [(f"{base}/info", 1), (f"{base}/status", 1)]
         qos = [stream.qos for stream in self.settings.streams.values()]
         return Link(
             broker,
             client_id=self.client_id,
-            subscriptions=[*own, *zip(self.processing.intake.filters, qos, strict=True)],
+            subscriptions=[
+                *own,
+                *zip(self.processing.intake.filters, qos, strict=True),
+                (DROPPED, 0),
+            ],
             will=(self.processing.publications.status_topic, b"offline"),
             clock=self.clock,
             replayed=[topic for topic, _ in own],  # one that was there before must be heard of, too
+            optional=[DROPPED],
+            formerly=formerly,
         )
 
     def _where(self) -> str:
@@ -373,14 +615,6 @@ class Service:
                 f" {self.broker.port_v5} (MQTT 5)"
             )
         return str(self.settings.broker.address)
-
-    def _load_models(self) -> None:
-        now = self.clock()
-        for stream, name in wanted_bundles(self.settings).items():
-            model = load_wanted(self._watcher, stream, name)
-            self.processing.use(now, stream, model)
-            for warning in model.warnings:
-                self.telemetry.say("%s", warning)
 
     # -- health ---------------------------------------------------------------------------------
 
@@ -397,6 +631,8 @@ class Service:
         reasons = []
         if not self._link.ready:
             reasons.append(self._link.problem or "not connected to the broker yet")
+        if self._storage_problem is not None:
+            reasons.append(f"{self._storage_problem}; input waits until then")
         if self._publisher.full:
             reasons.append(self._held_back())
         stuck = self._alive()
@@ -404,6 +640,11 @@ class Service:
 
     def _held_back(self) -> str:
         so_far = "input at QoS 0 is ignored" if self._publisher.overfull else "input at QoS 1 waits"
+        if unheard := self._publisher.unheard:
+            return (
+                f"{unheard} alert events wait for somebody who subscribes to"
+                f" {self.settings.topics.base}/{ALERTS}/#; {so_far}"
+            )
         return f"the broker does not confirm what is published; {so_far}"
 
     def _watch(self) -> None:
@@ -419,7 +660,7 @@ def _instance(settings: Settings) -> str:
     """Return 8 hex digits that stay the same over restarts, kept in state_dir.
 
     Raises:
-        ConfigurationError: The folder cannot be used.
+        StateError: The folder cannot be used.
     """
     path = settings.state_dir / "instance"
     try:
@@ -431,9 +672,8 @@ def _instance(settings: Settings) -> str:
         text = secrets.token_hex(4)
         path.write_text(text + "\n", encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"state_dir: {settings.state_dir} cannot be used ({getattr(error, 'strerror', None) or error});"
-            " name a folder that this user may write to",
-            key="state_dir",
+        raise StateError(
+            f"state_dir {settings.state_dir} cannot be used ({getattr(error, 'strerror', None) or error}):"
+            " name a folder that this user may write to"
         ) from None
     return text

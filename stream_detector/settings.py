@@ -92,6 +92,12 @@ class StreamSettings(IntakeSettings):
     qos: Literal[0, 1] = Field(
         1, description="Subscribe with; 2 is refused: delivery is made exact by us, not by QoS 2."
     )
+    durability: Literal["journal", "checkpoint", "none"] | None = Field(
+        None,
+        description="What outlives a crash. journal: everything, before it is acknowledged; checkpoint: windows"
+        " as they were some seconds before, and all alerts; none. null: journal at QoS 1, checkpoint at QoS 0,"
+        " where the broker promises nothing either.",
+    )
     window: int = Field(64, ge=2, le=8192, description="Readings in a device's rolling window.")
     lateness_s: float = Field(
         0.0, ge=0, le=86_400, description="How much older than its device's newest a reading may be."
@@ -114,6 +120,11 @@ class StreamSettings(IntakeSettings):
         ("Normal", "Anomaly"), description="The words for prediction 0 and 1 in alerts."
     )
     publish_scores: bool = Field(False, description="Publish every score on {base}/score/{stream}/{device}.")
+
+    @property
+    def kept(self) -> str:
+        """Return what outlives a crash: ``journal``, ``checkpoint`` or ``none``."""
+        return self.durability or ("journal" if self.qos else "checkpoint")
 
     def spec(self, name: str) -> StreamSpec:
         """Return what the core has to know of the stream."""
@@ -140,6 +151,15 @@ class TopicSettings(_Section):
         pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$",
         max_length=128,
         description="Everything that the service publishes stands below this topic.",
+    )
+
+
+class HistorySettings(_Section):
+    """How long the journal is kept for replay and training."""
+
+    days: float = Field(7.0, ge=0, le=3650, description="Older readings are dropped; 0 keeps none.")
+    max_mb: int = Field(
+        2048, ge=0, le=10_000_000, description="Where there is more, the oldest is dropped; 0 keeps none."
     )
 
 
@@ -205,13 +225,25 @@ class Settings(BaseSettings):
         description="Streams by name: topics of one kind of device, one schema, one model, one alert policy."
     )
     http: HttpSettings = Field(default_factory=HttpSettings, description="The page, /metrics, and health.")
-    state_dir: Path = Field(Path("state"), description="What has to survive a restart.")
+    state_dir: Path = Field(
+        Path("state"), description="What has to survive a restart: journal, outbox, windows, open alerts."
+    )
+    history: HistorySettings = Field(
+        default_factory=HistorySettings, description="How long the journal is kept for replay and training."
+    )
     models_dir: Path = Field(Path("models"), description="Model bundles: models/<name>/<version>/.")
     max_devices: int = Field(
         50_000,
         ge=1,
         le=10_000_000,
-        description="Devices a stream may have; further ones are refused and counted.",
+        description="Devices of a stream that are kept in memory. Where there are more, those that spoke only"
+        " a few times move to disk, until they speak again.",
+    )
+    new_devices_per_minute: int = Field(
+        6000,
+        ge=1,
+        le=10_000_000,
+        description="Of a stream; further new ones are refused and counted. Known devices are never refused.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
 

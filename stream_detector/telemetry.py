@@ -34,12 +34,13 @@ from stream_detector.core.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from stream_detector.core.events import Counts, Event
+    from stream_detector.core.state import OpenAlert
     from stream_detector.formats.intake import Tally
 
 LOG = logging.getLogger("stream_detector")
@@ -110,6 +111,7 @@ class Telemetry:
                     ["model", "result"],
                 ),
                 ("deadletters_suppressed", "Dead letters not sent, to spare the broker.", []),
+                ("broker_dropped_messages", "What the broker says that it has dropped, for anybody.", []),
             )
         }
         self._gauges = {
@@ -123,6 +125,12 @@ class Telemetry:
                 ("model_loaded_timestamp_seconds", "When a model was loaded.", ["model"]),
                 ("outbox_events", "Messages not yet confirmed by the broker.", []),
                 ("outbox_oldest_timestamp_seconds", "When the oldest of them was made; 0: none.", []),
+                ("journal_bytes", "Bytes of what is kept in state_dir, the history too.", []),
+                (
+                    "checkpoint_timestamp_seconds",
+                    "The journal from here on would be replayed at a start.",
+                    [],
+                ),
                 ("state_free_bytes", "Bytes free where state_dir is; NaN: it cannot be told.", []),
                 ("build_info", "1, with the version.", ["version"]),
             )
@@ -144,6 +152,7 @@ class Telemetry:
                     SECONDS_BUCKETS,
                 ),
                 ("batch_readings", "Readings in a batch.", ["stream"], BATCH_BUCKETS),
+                ("journal_commit_seconds", "Time to write a batch to disk.", [], SECONDS_BUCKETS),
             )
         }
         self._found: dict[tuple[object, tuple[str, ...]], Any] = {}
@@ -154,6 +163,7 @@ class Telemetry:
         self._published: dict[str, int] = {}
         self._reconnects = 0
         self._readings = 0
+        self._broker_dropped: int | None = None
         self._start_at_zero(names)
 
     def _start_at_zero(self, streams: list[str]) -> None:
@@ -258,10 +268,13 @@ class Telemetry:
                 self._series(self._counters["messages_ignored"], stream, reason).inc(count)
             for reason, count in tally.refused_readings.items():
                 self._series(self._counters["readings_rejected"], stream, reason).inc(count)
+            if tally.duplicates:
+                self._series(self._counters["readings_duplicate"], stream).inc(tally.duplicates)
 
-    def batch(self, stream: str, counts: Counts, scores: NDArray[np.float64], seconds: float) -> None:
+    def batch(
+        self, stream: str, model: str, counts: Counts, scores: NDArray[np.float64], seconds: float
+    ) -> None:
         """Count what the core did with a batch of readings."""
-        model = self._models.get(stream, ("", ""))[0]
         taken = counts.scored + counts.warming_up
         self._readings += taken
         for name, count in (
@@ -304,8 +317,8 @@ class Telemetry:
             self._counters["model_reloads"].labels(name, result)
         self._counters["readings_scored"].labels(stream, name)
 
-    def disk(self, state_dir: Path) -> None:
-        """Tell at each scrape how much room there is for what has to survive a restart."""
+    def disk(self, state_dir: Path, journal_bytes: Callable[[], int]) -> None:
+        """Tell at each scrape how much room is taken and left for what has to survive a restart."""
 
         def free() -> float:
             try:
@@ -314,10 +327,45 @@ class Telemetry:
                 return math.nan
 
         self._gauges["state_free_bytes"].set_function(free)
+        self._gauges["journal_bytes"].set_function(lambda: float(journal_bytes()))
 
-    def deadletter_suppressed(self) -> None:
-        """Note a dead letter that was not sent."""
-        self._counters["deadletters_suppressed"].inc()
+    def committed(self, seconds: float) -> None:
+        """Note a transaction."""
+        self._histograms["journal_commit_seconds"].observe(seconds)
+
+    def checkpointed(self, at: int) -> None:
+        """Note from when on the journal would be replayed, µs."""
+        self._gauges["checkpoint_timestamp_seconds"].set(at / 1e6)
+
+    def seed(self, stream: str, states: Mapping[str, int], alerts: Iterable[OpenAlert]) -> None:
+        """Note the devices and open alerts that a start has found."""
+        for state, count in states.items():
+            self._series(self._gauges["devices"], stream, state).set(count)
+        counts = dict.fromkeys(SEVERITIES, 0)
+        for alert in alerts:
+            self._severity[alert.id] = alert.severity
+            counts[alert.severity] += 1
+        for severity, count in counts.items():
+            self._series(self._gauges["alerts_active"], stream, severity).set(count)
+
+    def broker_dropped(self, total: int) -> None:
+        """Note how many messages the broker has dropped since its start; what it had before ours is not ours."""
+        before, self._broker_dropped = self._broker_dropped, total
+        if before is None or total == before:
+            return
+        more = total - before if total > before else total  # it was started anew
+        self._counters["broker_dropped_messages"].inc(more)
+        self.complain(
+            "dropped",
+            "the broker says that it has dropped %d messages, perhaps ours; raise its queue limits"
+            " (deploy/mosquitto tells which)",
+            more,
+        )
+
+    def deadletters_suppressed(self, count: int) -> None:
+        """Note dead letters that were not sent."""
+        if count:
+            self._counters["deadletters_suppressed"].inc(count)
 
     def connection(
         self, *, ready: bool, reconnects: int, results: Mapping[str, int], waiting: int, oldest_at: int | None

@@ -8,15 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
-from stream_detector.processing import Processing
+from stream_detector.processing import Decision, Processing
+from stream_detector.roster import Roster
 from stream_detector.settings import Settings
 from stream_detector.telemetry import Telemetry
 
 if TYPE_CHECKING:
     import pytest
 
+    from stream_detector.core.records import Record
+
 NOW = 1_770_000_000_000_000
 SECOND = 1_000_000
+
+
+class NobodyOnDisk:
+    """What a roster asks for devices on disk, where there is no disk."""
+
+    def __init__(self, streams: dict[str, Any]) -> None:
+        self.evicted = dict.fromkeys(streams, 0)
+
+    def fetch(self, _stream: str, _device: str) -> bool:
+        """Return whether a device came back: never."""
+        return False
 
 
 class Bench:
@@ -27,7 +41,13 @@ class Bench:
             {"streams": {"pumps": {"topic": "plant/{site}/{device}", **stream}}, "max_devices": 5}
         )
         self.telemetry = Telemetry(settings.streams, CollectorRegistry())
-        self.processing = Processing(settings, self.telemetry, lambda: NOW)
+        nobody: Any = NobodyOnDisk(settings.streams)
+        self.processing = Processing(
+            settings,
+            self.telemetry,
+            lambda: NOW,
+            roster=lambda pipeline: Roster(settings, pipeline, lambda: nobody, lambda: NOW),
+        )
         self.now = NOW
 
     def send(self, *messages: tuple[str, object], flags: int = 0) -> list[dict[str, Any]]:
@@ -35,8 +55,20 @@ class Bench:
         payloads = [one if isinstance(one, bytes) else json.dumps(one).encode() for _, one in messages]
         topics = [topic.encode() for topic, _ in messages]
         self.now += SECOND
-        published, _ = self.processing.messages(topics, payloads, [flags] * len(messages), self.now)
-        return [json.loads(one.payload) for one in published]
+        decision = Decision()
+        self.processing.messages(decision, topics, payloads, [flags] * len(messages), self.now)
+        return self.told(decision)
+
+    def record(self, record: Record) -> list[dict[str, Any]]:
+        """Take a record in; return what is published."""
+        decision = Decision()
+        self.processing.record(decision, record)
+        return self.told(decision)
+
+    def told(self, decision: Decision) -> list[dict[str, Any]]:
+        """Tell what was decided; return what is published."""
+        self.processing.tell(decision)
+        return [json.loads(publication.payload) for _, publication in decision.publications]
 
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Return all samples."""

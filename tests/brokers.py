@@ -60,6 +60,7 @@ class Mosquitto:
         passwords: User -> password; without them everybody may come in.
         acl: Text of an ACL file.
         persistence: Whether sessions outlive an orderly end.
+        environment: Further variables of its process.
     """
 
     def __init__(
@@ -71,10 +72,12 @@ class Mosquitto:
         passwords: dict[str, str] | None = None,
         acl: str | None = None,
         persistence: bool = False,
+        environment: dict[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self._folder = folder
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         lines = [
             f"listener {self.port} 127.0.0.1",
@@ -121,7 +124,7 @@ class Mosquitto:
         assert MOSQUITTO is not None
         with (self._folder / "log").open("ab") as log:
             command = [MOSQUITTO, "-v", "-c", str(self._folder / "mosquitto.conf")]
-            self._process = process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
         wait_for(lambda: accepts(self.port) or process.poll() is not None, what="mosquitto listens")
         assert process.poll() is None, self.log()
         return self
@@ -295,15 +298,67 @@ class Peer:
         self.close()
 
 
+EXPIRED = ("20200101000000Z", "20200201000000Z")
+NOT_YET = ("20900101000000Z", "20990101000000Z")
+
+
 class Certificates:
-    """A certificate authority with a server and a client, made by the openssl command line."""
+    """A certificate authority with a server and a client, and what else a test asks for.
+
+    All is made by the openssl command line.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._made: dict[str, tuple[Path, Path]] = {}
         self.ca, _ = self._authority("ca")
         self.other_ca, _ = self._authority("other-ca")
-        self.server, self.server_key = self._signed("server", "subjectAltName=IP:127.0.0.1,DNS:localhost")
-        self.client, self.client_key = self._signed("client", "extendedKeyUsage=clientAuth")
+        self.server, self.server_key = self.issue("server", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+        self.client, self.client_key = self.issue("client", "extendedKeyUsage=clientAuth")
+
+    def issue(
+        self,
+        name: str,
+        extension: str,
+        *,
+        authority: str = "ca",
+        days: tuple[str, str] | None = None,
+        common_name: str | None = None,
+    ) -> tuple[Path, Path]:
+        """Return certificate and key under a name, made at the first call.
+
+        Args:
+            name: Of the files, and its common name where that is not given.
+            extension: A line of X.509 extensions.
+            authority: Who signs: ``ca``, ``other-ca``; ``self`` for nobody.
+            days: From when to when it is valid, as OpenSSL writes times; else for two days.
+            common_name: What stands in the subject.
+        """
+        if name not in self._made:
+            cert, key, request, extensions = (
+                self._folder / f"{name}.{end}" for end in ("pem", "key", "csr", "ext")
+            )
+            self._openssl(
+                *("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+                *("-subj", f"/CN={common_name or name}", "-keyout", str(key), "-out", str(request)),
+            )
+            extensions.write_text(f"{extension}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n")
+            signer, its_key = (name, key) if authority == "self" else (authority, None)
+            self._openssl(
+                *("ca", "-batch", "-notext", "-config", str(self._register(signer, its_key))),
+                *("-selfsign" if authority == "self" else "-rand_serial", "-extfile", str(extensions)),
+                *(("-startdate", days[0], "-enddate", days[1]) if days else ("-days", "2")),
+                *("-in", str(request), "-out", str(cert)),
+            )
+            self._made[name] = cert, key
+        return self._made[name]
+
+    def revoke(self, name: str) -> Path:
+        """Revoke a certificate of ours, and return the list of what is revoked."""
+        config, revoked = str(self._register("ca", None)), self._folder / f"{name}.crl"
+        self._openssl("ca", "-config", config, "-revoke", str(self._made[name][0]))
+        self._openssl("ca", "-config", config, "-gencrl", "-crldays", "2", "-out", str(revoked))
+        return revoked
 
     def _authority(self, name: str) -> tuple[Path, Path]:
         cert, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
@@ -314,34 +369,33 @@ class Certificates:
         )
         return cert, key
 
-    def _signed(self, name: str, extension: str) -> tuple[Path, Path]:
-        cert, key, request = (self._folder / f"{name}.{end}" for end in ("pem", "key", "csr"))
-        self._openssl(
-            *("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-subj", f"/CN={name}", "-keyout", str(key), "-out", str(request)),
+    def _register(self, signer: str, key: Path | None) -> Path:
+        """Return the configuration of a signer, with a register of what it has signed."""
+        config, register = self._folder / f"{signer}.cnf", self._folder / f"{signer}.index"
+        register.touch()
+        config.write_text(
+            "[ca]\ndefault_ca=us\n[us]\ndefault_md=sha256\npolicy=any\nunique_subject=no\nrand_serial=yes\n"
+            f"new_certs_dir={self._folder}\ndatabase={register}\n"
+            f"certificate={self._folder / signer}.pem\nprivate_key={key or self._folder / f'{signer}.key'}\n"
+            "[any]\ncommonName=supplied\n"
         )
-        extensions = self._folder / f"{name}.ext"
-        extensions.write_text(f"{extension}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n")
-        self._openssl(
-            *(
-                "x509",
-                "-req",
-                "-in",
-                str(request),
-                "-CA",
-                str(self.ca),
-                "-CAkey",
-                str(self._folder / "ca.key"),
-            ),
-            *("-CAcreateserial", "-days", "2", "-extfile", str(extensions), "-out", str(cert)),
-        )
-        return cert, key
+        return config
 
     @staticmethod
     def _openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+        done = subprocess.run(["openssl", *arguments], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
-    def listener(self, *, ask_for_client: bool = False) -> str:
-        """Return the lines of a Mosquitto listener with TLS."""
-        lines = f"cafile {self.ca}\ncertfile {self.server}\nkeyfile {self.server_key}\n"
+    def listener(
+        self, *, ask_for_client: bool = False, server: tuple[Path, Path] | None = None, more: str = ""
+    ) -> str:
+        """Return the lines of a Mosquitto listener with TLS.
+
+        Args:
+            ask_for_client: Whether a client must show a certificate of our CA.
+            server: Its certificate and key, where they are not the good ones.
+            more: Further lines.
+        """
+        cert, key = server or (self.server, self.server_key)
+        lines = f"cafile {self.ca}\ncertfile {cert}\nkeyfile {key}\n{more}\n"
         return lines + ("require_certificate true\n" if ask_for_client else "")

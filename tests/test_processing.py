@@ -6,13 +6,13 @@ import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from stream_detector.processing import misfit
+from stream_detector.processing import Decision, misfit
 from stream_detector.settings import StreamSettings
-from tests.bench import Bench, listen
+from tests.bench import NOW, Bench, listen
 
 if TYPE_CHECKING:
+    import pytest
+
     from stream_detector.detectors.pyod import FittedModel
 
 
@@ -22,28 +22,28 @@ def model(**said: Any) -> FittedModel:
     return SimpleNamespace(**fields)  # type: ignore[return-value]
 
 
-def test_a_batch_that_the_core_cannot_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its readings are counted, told as a dead letter, and the next batch goes on."""
-    bench = Bench()
-    reading = {"ts": 1_767_225_600, "values": {"x": 1}}
-    with monkeypatch.context() as broken:
-        broken.setattr(bench.processing.pipeline, "process", lambda _record: 1 / 0)
-        (letter,) = bench.send(("plant/n/p", [reading, reading]))
-    assert letter["reason"] == "internal_error"
+def test_a_message_that_the_core_cannot_take() -> None:
+    """It is counted, told as a dead letter, and the next one goes on."""
+    bench, decision = Bench(), Decision()
+    bench.processing.refuse_message(decision, b"plant/n/p", b"{}", bench.now, ZeroDivisionError("x"))
+    (letter,) = bench.told(decision)
+    assert (letter["reason"], letter["stream"], letter["topic"]) == ("internal_error", "pumps", "plant/n/p")
     assert "ZeroDivisionError" in letter["message"]
-    assert bench.total("readings_rejected_total", reason="internal_error") == 2
-    (state,) = bench.send(("plant/n/p", reading))
+    assert bench.total("messages_rejected_total", reason="internal_error") == 1
+    (state,) = bench.send(("plant/n/p", {"ts": 1_767_225_600, "values": {"x": 1}}))
     assert state["state"] == "warming_up"
-    assert bench.total("messages_accepted_total") == 2
 
 
-def test_an_error_of_the_core_is_raised_where_nobody_could_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replay must not end well without having judged its recording."""
-    bench = Bench()
-    _, taken = bench.processing.messages([b"plant/n/p"], [b'{"values":{"x":1}}'], [0], bench.now)
-    monkeypatch.setattr(bench.processing.pipeline, "process", lambda _record: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        bench.processing.readings(taken.readings[0])
+def test_nothing_is_counted_before_it_is_told() -> None:
+    """What a crash takes back was never seen by anybody."""
+    bench, decision = Bench(), Decision()
+    before = bench.samples()
+    bench.processing.messages(
+        decision, [b"plant/n/p", b"plant/n/p"], [b'{"values":{"x":1}}', b"?"], [0, 0], NOW
+    )
+    assert bench.samples() == before
+    bench.processing.tell(decision)
+    assert bench.total("messages_received_total") == 2
 
 
 def test_one_device_under_two_topics(

@@ -25,6 +25,7 @@ from stream_detector.core.events import (
     Rejected,
 )
 from stream_detector.core.records import Gap, Tick
+from stream_detector.processing import Decision
 from stream_detector.telemetry import SCORE_BUCKETS, SECONDS_BUCKETS, Telemetry
 from tests.bench import NOW, SECOND, Bench, listen
 
@@ -202,18 +203,20 @@ def test_conservation(seed: int, stream: dict[str, Any]) -> None:
     while messages:
         batch = [messages.pop(0) for _ in range(min(len(messages), rng.choice([1, 3, 40])))]
         bench.now += SECOND
-        published, taken = bench.processing.messages(
+        decision = Decision()
+        taken = bench.processing.messages(
+            decision,
             [topic.encode() for topic, _, _ in batch],
             [payload for _, payload, _ in batch],
             [flags for _, _, flags in batch],
             bench.now,
         )
         if rng.randrange(30) == 0:
-            bench.processing.record(Gap(bench.now - SECOND, bench.now))
+            bench.record(Gap(bench.now - SECOND, bench.now))
         bench.now += rng.choice([0, 0, 60]) * SECOND
-        published += bench.processing.record(Tick(bench.now))
+        published = bench.told(decision) + bench.record(Tick(bench.now))
         given += sum(tally.accepted for tally in taken.tallies.values())
-        for content in (json.loads(one.payload) for one in published):
+        for content in published:
             if content["schema"] == "stream_detector.state/1":
                 state_of[content["device"]] = content["state"]
             elif content["schema"] == "stream_detector.alert/1":
@@ -264,7 +267,7 @@ def test_a_device_is_in_one_state() -> None:
             seen.append(states())
     bench.send(("plant/n/p", {"ts": 1_767_226_000, "values": {"x": 99}}))
     seen.append(states())
-    bench.processing.record(Tick(bench.now + 60 * SECOND))
+    bench.record(Tick(bench.now + 60 * SECOND))
     seen.append(states())
     bench.now += 60 * SECOND
     bench.send(("plant/n/p", {"ts": 1_767_226_001, "values": {"x": 2.0}}))
@@ -301,7 +304,10 @@ def test_a_refused_model_is_logged_and_counted(
     listen(caplog, monkeypatch)
     bench = Bench()
     for _ in range(2):
-        bench.processing.refuse(ModelRefused(NOW, "pumps", "light", "3", "hash", "the file was changed."))
+        decision = Decision()
+        refused = ModelRefused(NOW, "pumps", "light", "3", "hash", "the file was changed.")
+        bench.processing.refuse(decision, refused)
+        bench.told(decision)
     assert [record.getMessage() for record in caplog.records] == [
         "pumps keeps its model: the file was changed."
     ] * 2

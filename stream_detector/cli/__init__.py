@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 
 from stream_detector import __version__
-from stream_detector.cli import check, demo, replay, run, simulate, train
+from stream_detector.cli import backup, check, demo, replay, run, simulate, train
 from stream_detector.errors import StreamDetectorError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("demo")(demo.command)
 app.command("check")(check.command)
 app.command("replay")(replay.command)
 app.command("train")(train.command)
+app.command("backup")(backup.command)
 app.command("simulate")(simulate.command)
 
 

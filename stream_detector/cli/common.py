@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +15,16 @@ import typer
 from stream_detector.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stream_detector.core.records import Record
     from stream_detector.models.reload import ModelWatcher, Refused
     from stream_detector.processing import Processing
     from stream_detector.settings import Settings
 
+SOURCES = ("files", "journal")
+FROM = typer.Option("files", "--from", help="files, or journal: what the service has kept in state_dir.")
+SINCE = typer.Option(None, "--since", help="With --from journal: 2d, 36h, 90m, or an RFC 3339 time.")
 CONFIG = typer.Option(Path("config.yaml"), "--config", "-c", help="The configuration file.")
 
 
@@ -57,13 +65,64 @@ def load_bundles(settings: Settings, processing: Processing) -> None:
     Raises:
         ConfigurationError: One is broken, not there or does not fit its stream.
     """
-    from stream_detector.processing import load_wanted, model_watcher, wanted_bundles
+    from stream_detector.processing import Decision, load_wanted, model_watcher, wanted_bundles
 
-    watcher = model_watcher(settings)
+    watcher, decision = model_watcher(settings), Decision()
     for stream, name in wanted_bundles(settings).items():
-        processing.use(0, stream, load_wanted(watcher, stream, name))
+        model = load_wanted(watcher, stream, name)
+        processing.record(decision, processing.model_set(0, stream, model))
+    processing.tell(decision)
     for refused in refusals(watcher):
         note(f"{refused.stream}: version {refused.version} is not used: {refused.message}")
+
+
+def since_when(text: str | None) -> int | None:
+    """Return µs since 1970 of ``2d``, ``36h``, ``90m``, ``45s`` ago, or of an RFC 3339 time.
+
+    Raises:
+        ConfigurationError: It is none of these.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if found:
+        seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
+        return round((time.time() - seconds) * 1e6)
+    try:
+        at = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ConfigurationError(
+            f"--since: {text!r} is no time; write 2d, 36h, 90m or 2026-01-31T12:00:00Z"
+        ) from None
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
+
+
+def check_source(source: str, since: str | None, files: Sequence[Path], option: str) -> None:
+    """Refuse options that cannot be meant together.
+
+    Raises:
+        ConfigurationError: They cannot.
+    """
+    if source not in SOURCES:
+        raise ConfigurationError(f"--from: {source!r} is no source; legal are {', '.join(SOURCES)}")
+    if source == "journal" and files:
+        raise ConfigurationError(f"--from journal reads no files; leave out {option}, or --from")
+    if source == "files" and since:
+        raise ConfigurationError("--since belongs to --from journal")
+    if source == "files" and not files:
+        raise ConfigurationError(f"name a recording with {option}, or take --from journal")
+
+
+def journal_of(settings: Settings, stream: str, since: str | None) -> Iterator[Record]:
+    """Yield the records of a stream, and those that concern all, from the journal of the service.
+
+    Raises:
+        StateError: There is none.
+    """
+    from stream_detector.storage.history import read_journal
+
+    for _, record in read_journal(settings.state_dir, since=since_when(since), stream=stream):
+        yield record
 
 
 def refusals(watcher: ModelWatcher) -> list[Refused]:

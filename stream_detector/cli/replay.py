@@ -14,13 +14,13 @@ from stream_detector.cli import common
 from stream_detector.errors import BrokerError, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from stream_detector.core.events import Event
+    from stream_detector.core.records import Record
     from stream_detector.mqtt.publisher import Publisher
     from stream_detector.processing import Processing
     from stream_detector.publications import Publication
-    from stream_detector.recordings import Recording
     from stream_detector.settings import Settings
 
 PATIENCE_S = 10.0
@@ -30,8 +30,10 @@ WORDS = {"raise": "raised", "update": "updated", "clear": "cleared"}
 
 def command(
     files: list[Path] = typer.Argument(
-        help="CSV or JSON-lines files, also .gz; read together, in order of time."
+        None, help="CSV or JSON-lines files, also .gz; read together, in order of time."
     ),
+    source: str = common.FROM,
+    since: str | None = common.SINCE,
     config: Path | None = typer.Option(
         None, "--config", "-c", help="Judge by a stream of this configuration."
     ),
@@ -47,15 +49,27 @@ def command(
 ) -> None:
     """Run recordings through the detector."""
     from stream_detector import recordings
+    from stream_detector.core.records import Gap, Readings, Tick
     from stream_detector.processing import Processing
     from stream_detector.telemetry import Telemetry
 
+    files = files or []
+    common.check_source(source, since, files, option="files")
+    if source == "journal":
+        config = config or Path("config.yaml")
     settings, name = settings_for(config, stream, broker)
-    recording = recordings.read(files, [column for column in ignore.split(",") if column])
-    devices = len(set(recording.devices))
-    common.note(f"{len(recording)} readings of {devices} devices, channels {', '.join(recording.channels)}")
-    for reason, count in recording.skipped.most_common(3):
-        common.note(f"{count} rows were left out: {reason}")
+    if source == "journal":
+        journal = common.journal_of(settings, name, since)
+        records: Iterable[Record] = [each for each in journal if isinstance(each, Readings | Tick | Gap)]
+        count = sum(len(record) for record in records if isinstance(record, Readings))
+        common.note(f"{count} readings from the journal in {settings.state_dir}")
+    else:
+        recording = recordings.read(files, [column for column in ignore.split(",") if column])
+        devices, count = len(set(recording.devices)), len(recording)
+        common.note(f"{count} readings of {devices} devices, channels {', '.join(recording.channels)}")
+        for reason, skipped in recording.skipped.most_common(3):
+            common.note(f"{skipped} rows were left out: {reason}")
+        records = recording.records(name)
     counts: dict[str, int] = {}
 
     def read(event: Event) -> None:
@@ -67,12 +81,12 @@ def command(
     common.load_bundles(settings, processing)
     send = _sender(settings) if broker else None
     begin = time.perf_counter()
-    _play(processing, recording, name, speed, send, now)
+    _play(processing, records, count, speed, send, now)
     if send:
         send(None)
     seconds = time.perf_counter() - begin
     result = ", ".join(f"{count} {what}" for what, count in sorted(counts.items())) or "no alerts"
-    common.note(f"done in {seconds:.1f} s ({len(recording) / seconds:.0f} readings/s): {result}")
+    common.note(f"done in {seconds:.1f} s ({count / seconds:.0f} readings/s): {result}")
 
 
 def settings_for(config: Path | None, stream: str | None, broker: str | None) -> tuple[Settings, str]:
@@ -97,29 +111,34 @@ def settings_for(config: Path | None, stream: str | None, broker: str | None) ->
 
 def _play(
     processing: Processing,
-    recording: Recording,
-    stream: str,
+    records: Iterable[Record],
+    count: int,
     speed: float,
     send: Callable[[list[Publication] | None], None] | None,
     now: list[int],
 ) -> None:
-    from stream_detector.core.records import Readings
+    from stream_detector.core.records import Readings, Tick
+    from stream_detector.processing import Decision
 
-    start, begin = int(recording.ts[0]), time.monotonic()
-    with typer.progressbar(length=len(recording), label="replay", file=sys.stderr) as bar:
-        for record in recording.records(stream):
+    start, begin = None, time.monotonic()
+    with typer.progressbar(length=count, label="replay", file=sys.stderr) as bar:
+        for record in records:
+            decision = Decision()
             if isinstance(record, Readings):
                 now[0] = int(record.arrival[-1])
+                start = int(record.arrival[0]) if start is None else start
                 if speed:
                     due = begin + (int(record.arrival[0]) - start) / 1e6 / speed
                     time.sleep(max(0.0, due - time.monotonic()))
-                publications = processing.readings(record)
+                processing.readings(decision, record)
                 bar.update(len(record))
             else:
-                now[0] = record.at
-                publications = processing.record(record)
-            if send and publications:
-                send(publications)
+                if isinstance(record, Tick):
+                    now[0] = record.at
+                processing.record(decision, record)
+            processing.tell(decision)
+            if send and decision.publications:
+                send([publication for _, publication in decision.publications])
 
 
 def _show(

@@ -13,6 +13,7 @@ from stream_detector.cli import common
 from stream_detector.errors import ConfigurationError, StreamDetectorError
 
 if TYPE_CHECKING:
+    from stream_detector.recordings import Recording
     from stream_detector.settings import StreamSettings
 
 DEFAULT_FEATURES = "value,z,difference"
@@ -24,8 +25,10 @@ def command(
         help="The stream that the model is for; also the bundle's name unless --name."
     ),
     data: list[Path] = typer.Option(
-        ..., "--data", help="CSV or JSON-lines recording, also .gz; may be repeated."
+        [], "--data", help="CSV or JSON-lines recording, also .gz; may be repeated."
     ),
+    source: str = common.FROM,
+    since: str | None = common.SINCE,
     detector: str = typer.Option("iforest", help="iforest, hbos, knn, pca, lof, ocsvm or ecod."),
     contamination: float = typer.Option(0.05, help="Share of outliers assumed in the recording."),
     output: Path | None = typer.Option(
@@ -42,7 +45,6 @@ def command(
     seed: int = typer.Option(0, help="Makes training repeatable."),
 ) -> None:
     """Fit a detector to a recording and save it as a bundle that the service can load."""
-    from stream_detector import recordings
     from stream_detector.core import features as core_features
     from stream_detector.models import bundle, training
 
@@ -54,8 +56,7 @@ def command(
         legal = ", ".join([*core_features.FEATURES, f"lag_1 … lag_{window}"])
         raise ConfigurationError(f"--features: {bad!r} is no feature; legal are {legal}")
     began = time.perf_counter()
-    common.note(f"reading {', '.join(map(str, data))}")
-    recording = recordings.read(data, [column for column in ignore.split(",") if column])
+    recording = _recording(stream, data, source, since, config, ignore)
     channels = (
         tuple(declared.channels) if declared and declared.channels else tuple(sorted(recording.channels))
     )
@@ -92,6 +93,22 @@ def command(
         print(f"  note       {note}")
     print(f"  took       {time.perf_counter() - began:.1f} s")
     print(f"Use it with streams.{stream}.model: {name or stream.lower()}")
+
+
+def _recording(
+    stream: str, data: list[Path], source: str, since: str | None, config: Path | None, ignore: str
+) -> Recording:
+    from stream_detector import recordings
+    from stream_detector.settings import load
+
+    common.check_source(source, since, data, option="--data")
+    if source == "journal":
+        settings = load(config or Path("config.yaml"))
+        name = common.stream_name(settings, stream)
+        common.note(f"reading the journal in {settings.state_dir}")
+        return recordings.of_records(common.journal_of(settings, name, since))
+    common.note(f"reading {', '.join(map(str, data))}")
+    return recordings.read(data, [column for column in ignore.split(",") if column])
 
 
 def _of_config(config: Path | None, stream: str) -> tuple[StreamSettings | None, Path]:

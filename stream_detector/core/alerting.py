@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stream_detector.core import description
-from stream_detector.core.alerts import Judged, Track, step
+from stream_detector.core.alerts import Alert, Judged, Track, kept, over, says_nothing, step
 from stream_detector.core.events import (
     KINDS,
     SEVERITIES,
@@ -23,18 +23,20 @@ from stream_detector.core.events import (
     AlertSuppressed,
     DeviceStateChanged,
 )
+from stream_detector.core.state import OpenAlert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from stream_detector.core.alerts import Alert, AlertRules
+    from stream_detector.core.alerts import AlertRules
     from stream_detector.core.description import Description
     from stream_detector.core.detector import Detector
     from stream_detector.core.devices import Devices
     from stream_detector.core.events import AlertEvent, Kind, Outcome, Severity
     from stream_detector.core.judged import JudgedBatch
+    from stream_detector.core.state import DeviceState
     from stream_detector.core.stream import StreamSpec
 
 NEW = -1
@@ -91,19 +93,21 @@ class Alerting:
         Args:
             at: Service clock, µs.
             scores: Quiet time / allowed quiet time of each slot.
-            outcome: Gets the events.
+            outcome: Gets the events, and the slots where something changed.
         """
         # What was silent and is not any more has been heard, but only with late readings and
         # duplicates: an accepted one would have ended the silence.
         waiting = {slot for slot, kind in self._tracks if kind == "silence" and self._waits(slot, kind)}
-        for slot in sorted(waiting.union(np.flatnonzero(scores >= 1.0).tolist())):
-            self._silence(slot, at, float(scores[slot]), outcome)
-        newest, lateness = self._devices.table["newest"], self._spec.lateness
-        for key in [key for key, track in self._tracks.items() if track.idle]:
-            ended = self._tracks[key].alert
-            cooldown = self._rules[key[1]].cooldown
-            if ended is None or (ended.ended_at or 0) + cooldown < newest[key[0]] - lateness:
-                del self._tracks[key]
+        slots = waiting.union(np.flatnonzero(scores >= 1.0).tolist())
+        touched = [
+            slot
+            for slot in sorted(slots, key=self._age)
+            if self._silence(slot, at, float(scores[slot]), outcome)
+        ]
+        outcome.touched = np.array(touched, dtype=np.int64)
+        for slot, kind in [key for key, track in self._tracks.items() if track.idle]:
+            if over(self._tracks[slot, kind], self._oldest(slot), self._rules[kind]):
+                del self._tracks[slot, kind]
 
     def active(self, slot: int) -> tuple[ActiveAlert, ...]:
         """Return a device's open alerts."""
@@ -112,11 +116,89 @@ class Alerting:
             ActiveAlert(alert.id, kind, alert.severity, alert.started_at) for kind, alert in found if alert
         )
 
-    def _silence(self, slot: int, at: int, score: float, outcome: Outcome) -> None:
+    def memory(self, slot: int) -> tuple[dict[Kind, Track], tuple[tuple[str, Severity], ...]]:
+        """Return copies of a device's machines that hold something, by kind, and what was told."""
+        found = {kind: self._tracks[slot, kind] for kind in KINDS if (slot, kind) in self._tracks}
+        return self._kept(slot, found), self._told.get(slot, ())
+
+    def restore(self, slot: int, state: DeviceState) -> None:
+        """Take a device's machines and what was told back; the rest of the device is there already."""
+        for kind, track in self._kept(slot, state.tracks).items():
+            self._tracks[slot, kind] = track
+        if state.told:
+            self._told[slot] = state.told
+
+    def forget(self, slot: int) -> None:
+        """Drop a device's machines."""
+        for kind in KINDS:
+            self._tracks.pop((slot, kind), None)
+        self._told.pop(slot, None)
+
+    def busy(self, size: int) -> NDArray[np.bool_]:
+        """Return which slots have a machine that holds something, (size,)."""
+        out = np.zeros(size, dtype=np.bool_)
+        out[[slot for slot, _ in self._tracks]] = True
+        return out
+
+    def open_alerts(self) -> list[OpenAlert]:
+        """Return the open alerts as they were last told."""
+        return [
+            OpenAlert(
+                stream=self._spec.name,
+                device=self._devices.names[slot],
+                kind=kind,
+                id=track.open.id,
+                seq=track.open.seq,
+                started_at=track.open.started_at,
+                severity=track.open.severity,
+                peak=track.open.told_peak,
+                told_at=track.open.told_at,
+            )
+            for (slot, kind), track in self._tracks.items()
+            if track.open
+        ]
+
+    def reconcile(self, told: Mapping[tuple[int, Kind], OpenAlert]) -> int:
+        """Let the open alerts be these, without an event; return how many were not."""
+        changed = set()
+        for key in [key for key, track in self._tracks.items() if track.open]:
+            if key not in told:
+                del self._tracks[key]  # its anomalies too: they would raise an alert of that id again
+                changed.add(key)
+        for key, alert in told.items():
+            here = self._tracks[key].open if key in self._tracks else None
+            if here is None or (here.id, here.seq) != (alert.id, alert.seq):
+                self._tracks[key] = Track(alert=_alert(alert))
+                changed.add(key)
+        table = self._devices.table
+        for slot in {slot for slot, _ in changed}:
+            active = self.active(slot)
+            table["open"][slot] = any(self._waits(slot, kind) for kind in KINDS)
+            table["state"][slot] = self._state(slot, active)
+            self._tell(slot, active)
+        return len(changed)
+
+    def _age(self, slot: int) -> tuple[int, str]:
+        """Return what orders devices in one instant: slots differ from process to process."""
+        return self._devices.last_identity(slot)[0], self._devices.names[slot]
+
+    def _kept(self, slot: int, tracks: Mapping[Kind, Track]) -> dict[Kind, Track]:
+        copies = {kind: kept(track, self._oldest(slot), self._rules[kind]) for kind, track in tracks.items()}
+        return {kind: track for kind, track in copies.items() if track is not None}
+
+    def _oldest(self, slot: int) -> int:
+        """Return a time that no reading of a device that is still accepted is older than."""
+        return int(self._devices.table["newest"][slot]) - self._spec.lateness
+
+    def _silence(self, slot: int, at: int, score: float, outcome: Outcome) -> bool:
+        """Judge a device at a tick; return whether that changed anything."""
         table, first_event = self._devices.table, len(outcome.events)
         silent = score >= 1.0
         ts, identity = self._devices.last_identity(slot)
         judged = Judged(at, ts, identity, score if silent else 0.0, silent)
+        track = self._tracks.get((slot, "silence"))
+        if silent and track and says_nothing(track, judged, self._rules["silence"]):
+            return False  # silence lasts for days: it is remembered as it was told, not as it grows
         stepped = self._step(slot, "silence", judged, outcome)
         if stepped:
             details = description.of_silence(
@@ -129,6 +211,7 @@ class Alerting:
         table["open"][slot] = any(self._waits(slot, kind) for kind in KINDS)
         if len(outcome.events) > first_event:
             self._follow(slot, at, None, outcome)
+        return True
 
     def _reading(self, batch: JudgedBatch, i: int, outcome: Outcome) -> None:
         table, first_event = self._devices.table, len(outcome.events)
@@ -235,21 +318,10 @@ class Alerting:
         """Keep the device's state, and say so where it changed."""
         table = self._devices.table
         active = self.active(slot)
-        before = int(table["state"][slot])
-        if any(alert.kind == "silence" for alert in active):
-            state = SILENT
-        elif active:
-            state = ALERTING
-        else:
-            state = OK if table["warm"][slot] else WARMING_UP
-        told = tuple((alert.id, alert.severity) for alert in active)
-        if state == before and told == self._told.get(slot, ()):
+        before, state = int(table["state"][slot]), self._state(slot, active)
+        if not self._tell(slot, active) and state == before:
             return
         table["state"][slot] = state
-        if told:
-            self._told[slot] = told
-        else:
-            self._told.pop(slot, None)
         outcome.events.append(
             DeviceStateChanged(
                 stream=self._spec.name,
@@ -263,3 +335,34 @@ class Alerting:
                 updated_at=at,
             )
         )
+
+    def _state(self, slot: int, active: tuple[ActiveAlert, ...]) -> int:
+        if any(alert.kind == "silence" for alert in active):
+            return SILENT
+        if active:
+            return ALERTING
+        return OK if self._devices.table["warm"][slot] else WARMING_UP
+
+    def _tell(self, slot: int, active: tuple[ActiveAlert, ...]) -> bool:
+        """Note the open alerts as told; return whether that is news."""
+        told = tuple((alert.id, alert.severity) for alert in active)
+        if told == self._told.get(slot, ()):
+            return False
+        if told:
+            self._told[slot] = told
+        else:
+            del self._told[slot]
+        return True
+
+
+def _alert(told: OpenAlert) -> Alert:
+    """Return an open alert as it was last told."""
+    return Alert(
+        id=told.id,
+        seq=told.seq,
+        started_at=told.started_at,
+        severity=told.severity,
+        peak=told.peak,
+        told_at=told.told_at,
+        told_peak=told.peak,
+    )

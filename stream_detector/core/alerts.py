@@ -6,11 +6,15 @@
 
 Each (device, kind) has at most one open alert. A relapse within the cooldown opens the same alert
 again, under the same id; later ones are new. Nothing is kept for a device without anomalies.
+
+What is kept is only what can still change an event, so that a device restored from disk is the same
+as one that never left: counting begins anew when nothing is open and no anomaly is remembered.
 """
 
 from __future__ import annotations
 
 import hashlib
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -102,7 +106,7 @@ class Track:
     """What is remembered of one (device, kind): recent anomalies, and its alert.
 
     Attributes:
-        readings: How many were judged.
+        readings: How many were judged since the last time that it was idle.
         anomalous: The anomalous ones among the last M, each with its number, oldest first.
         normal: Normal readings in a row.
         alert: The open alert, or the last one for as long as a relapse would open it again.
@@ -140,27 +144,38 @@ def step(track: Track, reading: Judged, rules: AlertRules, name: tuple[str, str,
         ``track.held_back`` and returns None.
     """
     _remember(track, reading, rules)
-    alert = track.open
-    if alert is None:
-        if len(track.anomalous) < rules.raise_n or not reading.anomalous:
-            track.held_back = track.held_back and bool(track.anomalous)
-            return None
-        peak = max(judged.score for _, judged in track.anomalous)
-        if SEVERITIES.index(rules.severity(peak)) < SEVERITIES.index(rules.min_severity):
-            track.held_back = True
-            return None
-        track.held_back = False
-        _open(track, reading, peak, rules, name)
-        return "raise"
-    if not reading.anomalous:
-        if track.normal < rules.clear_after:
-            return None
-        alert.seq += 1
-        alert.severity = max(alert.severity, rules.severity(alert.peak), key=SEVERITIES.index)
-        alert.ended_at = alert.told_at = reading.at
-        track.anomalous.clear()
-        return "clear"
-    return _update(alert, reading, rules)
+    if track.open is None:
+        return _perhaps_raise(track, reading, rules, name)
+    return _perhaps_change(track, track.open, reading, rules)
+
+
+def says_nothing(track: Track, reading: Judged, rules: AlertRules) -> bool:
+    """Return whether one more anomalous judgement would be no event, under rules that raise at once."""
+    if track.open is None:
+        return track.held_back and not _loud_enough(reading.score, rules)
+    return not _worth_telling(track.open, reading, rules)
+
+
+def over(track: Track, oldest: int, rules: AlertRules) -> bool:
+    """Return whether a track's alert, if there was one, ended too long ago for a relapse.
+
+    Args:
+        track: Of a device of which nothing older than `oldest` can be judged from now on.
+        oldest: Event time, µs.
+        rules: The policy.
+    """
+    if track.alert is None:
+        return True
+    first = min([oldest, *(judged.ts for _, judged in track.anomalous)])
+    return track.alert.ended_at is not None and first - track.alert.ended_at > rules.cooldown
+
+
+def kept(track: Track, oldest: int, rules: AlertRules) -> Track | None:
+    """Return a copy of what can still change an event, None where nothing can; see `over`."""
+    ended = over(track, oldest, rules)
+    if track.idle and ended:
+        return None
+    return replace(track, anomalous=list(track.anomalous), alert=None if ended else copy(track.alert))
 
 
 def alert_id(name: tuple[str, str, str], ts: int, identity: int) -> str:
@@ -175,6 +190,8 @@ def alert_id(name: tuple[str, str, str], ts: int, identity: int) -> str:
 
 
 def _remember(track: Track, reading: Judged, rules: AlertRules) -> None:
+    if track.idle:
+        track.readings = track.normal = 0
     track.readings += 1
     track.normal = 0 if reading.anomalous else track.normal + 1
     if reading.anomalous:
@@ -182,6 +199,39 @@ def _remember(track: Track, reading: Judged, rules: AlertRules) -> None:
     oldest = track.readings - rules.raise_m
     while track.anomalous and track.anomalous[0][0] <= oldest:
         del track.anomalous[0]
+
+
+def _perhaps_raise(
+    track: Track, reading: Judged, rules: AlertRules, name: tuple[str, str, str]
+) -> AlertEvent | None:
+    if len(track.anomalous) < rules.raise_n or not reading.anomalous:
+        track.held_back = track.held_back and bool(track.anomalous)
+        return None
+    peak = max(judged.score for _, judged in track.anomalous)
+    track.held_back = not _loud_enough(peak, rules)
+    if track.held_back:
+        return None
+    _open(track, reading, peak, rules, name)
+    return "raise"
+
+
+def _perhaps_change(track: Track, alert: Alert, reading: Judged, rules: AlertRules) -> AlertEvent | None:
+    """Update or clear an open alert."""
+    if reading.anomalous:
+        alert.peak = max(alert.peak, reading.score)
+        if not _worth_telling(alert, reading, rules):
+            return None
+    elif track.normal < rules.clear_after:
+        return None
+    alert.seq += 1
+    alert.severity = max(alert.severity, rules.severity(alert.peak), key=SEVERITIES.index)
+    alert.told_at = reading.at
+    if reading.anomalous:
+        alert.told_peak = alert.peak
+        return "update"
+    alert.ended_at = reading.at
+    track.anomalous.clear()
+    return "clear"
 
 
 def _open(track: Track, reading: Judged, peak: float, rules: AlertRules, name: tuple[str, str, str]) -> None:
@@ -204,15 +254,13 @@ def _open(track: Track, reading: Judged, peak: float, rules: AlertRules, name: t
     )
 
 
-def _update(alert: Alert, reading: Judged, rules: AlertRules) -> AlertEvent | None:
-    alert.peak = max(alert.peak, reading.score)
-    severity = rules.severity(alert.peak)
-    worse = SEVERITIES.index(severity) > SEVERITIES.index(alert.severity)
-    if not worse and alert.peak < UPDATE_GROWTH * alert.told_peak:
-        return None
-    if reading.at - alert.told_at < rules.update_every:
-        return None
-    alert.seq += 1
-    alert.severity = max(severity, alert.severity, key=SEVERITIES.index)
-    alert.told_at, alert.told_peak = reading.at, alert.peak
-    return "update"
+def _loud_enough(score: float, rules: AlertRules) -> bool:
+    return SEVERITIES.index(rules.severity(score)) >= SEVERITIES.index(rules.min_severity)
+
+
+def _worth_telling(alert: Alert, reading: Judged, rules: AlertRules) -> bool:
+    """Return whether an open alert has become so much worse with a reading that it is updated."""
+    peak = max(alert.peak, reading.score)
+    worse = SEVERITIES.index(rules.severity(peak)) > SEVERITIES.index(alert.severity)
+    grown = peak >= UPDATE_GROWTH * alert.told_peak
+    return (worse or grown) and reading.at - alert.told_at >= rules.update_every

@@ -54,7 +54,6 @@ class Detector(Protocol):
         threshold: The raw number that maps to score 1.0.
         channels: The channels it must have, in its order; None: any, each by itself.
         features: Names from `stream_detector.core.features.FEATURES`, the blocks of its rows.
-        online: Whether it owns state.
         raise_after: Its own N and M: raise at N anomalous readings of the last M.
     """
 
@@ -68,8 +67,6 @@ class Detector(Protocol):
     def channels(self) -> tuple[str, ...] | None: ...  # noqa: D102
     @property
     def features(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def online(self) -> bool: ...  # noqa: D102
     @property
     def raise_after(self) -> tuple[int, int]: ...  # noqa: D102
 

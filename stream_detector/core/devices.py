@@ -101,10 +101,11 @@ class Devices:
         except KeyError:
             for name in names:
                 if name not in slot_of:
-                    self._add(name, tags.get(name))
+                    self.add(name, tags.get(name, {}))
             return np.array([slot_of[name] for name in names], dtype=np.int32)
 
-    def _add(self, name: str, tags: Mapping[str, str] | None) -> None:
+    def add(self, name: str, tags: Mapping[str, str]) -> int:
+        """Give a device that there is not yet a blank slot."""
         slot = self.table.add()
         self.slot_of[name] = slot
         if slot == len(self.names):
@@ -113,6 +114,14 @@ class Devices:
             self.names[slot] = name
         if tags:
             self.tags[slot] = tags
+        return slot
+
+    def remove(self, slot: int) -> None:
+        """Forget a device; the next new one gets its slot."""
+        del self.slot_of[self.names[slot]]
+        self.names[slot] = ""
+        self.tags.pop(slot, None)
+        self.table.remove(slot)
 
     def admit(
         self,
@@ -156,10 +165,17 @@ class Devices:
         )
         return Admission(verdict, cadence, arrivals, int(missing))
 
-    def miss(self, start: int, stop: int) -> None:
-        """Note that nobody could be heard for a while; for each device, only from its last arrival on."""
-        heard = self.table["heard"][: self.table.size]
-        self.table["unheard"][: self.table.size] += np.maximum(0, stop - np.maximum(heard, start))
+    def miss(self, start: int, stop: int, slots: NDArray[np.int64] | None = None) -> None:
+        """Note that devices could not be heard for a while; each only from its last arrival on.
+
+        Args:
+            start: From, service clock.
+            stop: To, service clock.
+            slots: Of the devices, (k,); None: all of them.
+        """
+        heard = self.table["heard"]
+        who = np.flatnonzero(heard[: self.table.size] != NEVER) if slots is None else slots
+        self.table["unheard"][who] += np.maximum(0, stop - np.maximum(heard[who], start))
 
     def last_identity(self, slot: int) -> tuple[int, int]:
         """Return event time and identity of a device's last accepted reading."""

@@ -221,9 +221,12 @@ class Outcome:
         counts: How the readings ended.
         scored: Places of the scored readings in the batch.
         scores: Their scores.
+        touched: Slots of the devices whose memory it changed, each once, (k,); empty for records
+            that concern all devices (`Gap`, `ModelSet`).
     """
 
     events: list[CoreEvent] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     scored: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    touched: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))

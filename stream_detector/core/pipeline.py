@@ -47,6 +47,7 @@ class Pipeline:
 
         Raises:
             KeyError: The record names a stream that there is not.
+            ValueError: A model is set for another role than ``live``.
         """
         match record:
             case Readings():
@@ -55,11 +56,13 @@ class Pipeline:
                 return {name: stream.tick(record.at) for name, stream in self.streams.items()}
             case Gap():
                 for stream in self.streams.values():
-                    stream.devices.miss(record.start, record.stop)
+                    stream.miss(record.start, record.stop)
                 return {}
             case ModelSet():
+                if record.role != "live":
+                    raise ValueError(f"a model cannot be set for the role '{record.role}', only for 'live'")
                 detector = self._model(record)
-                self.streams[record.stream].use(detector)
+                self.streams[record.stream].use(detector, since=record.at)
                 replaced = ModelReplaced(
                     record.at, record.stream, record.role, detector.name, detector.version
                 )

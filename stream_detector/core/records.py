@@ -8,6 +8,7 @@ batch. Times are integers: microseconds since 1970 UTC.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -78,20 +79,18 @@ class Readings:
         np.cumsum(widths[self.shapes], out=out[1:])
         return out
 
-    def cut(self, start: int, stop: int) -> Readings:
-        """Return readings `start` to `stop` as a batch of their own."""
-        offsets = self.offsets()
-        part = slice(start, stop)
+    def select(self, mask: NDArray[np.bool_]) -> Readings:
+        """Return the readings where a mask, (n,), is true, as a batch of their own."""
         return Readings(
             stream=self.stream,
-            devices=self.devices[part],
+            devices=list(compress(self.devices, mask)),
             columns=self.columns,
-            shapes=self.shapes[part],
-            values=self.values[offsets[start] : offsets[stop]],
-            ts=self.ts[part],
-            arrival=self.arrival[part],
-            seq=self.seq[part],
-            index=self.index[part],
+            shapes=self.shapes[mask],
+            values=self.values[np.repeat(mask, np.diff(self.offsets()))],
+            ts=self.ts[mask],
+            arrival=self.arrival[mask],
+            seq=self.seq[mask],
+            index=self.index[mask],
             tags=self.tags,
         )
 
@@ -127,7 +126,7 @@ class ModelSet:
     Attributes:
         at: Service clock.
         stream: Name of the stream.
-        role: ``live`` (``shadow`` comes later).
+        role: ``live``; `Pipeline.process` refuses any other.
         name: A built-in detector, or a folder under ``models_dir``.
         version: Version of a bundle; empty for a built-in detector.
         sha256: Content of a bundle; empty for a built-in detector.

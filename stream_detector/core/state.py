@@ -41,11 +41,18 @@ class RowLayout:
         channels: Of the device, in the order of the arrays; empty where it has no window yet.
         detector: Name and version of the detector that the learned cells belong to.
         cells: In the order of the bytes.
+        in_use_since: When that detector took over (`ModelSet.at`, µs), 0 where it was there first: a
+            detector that is set anew learns anew.
     """
 
     channels: tuple[str, ...]
     detector: tuple[str, str]
     cells: tuple[Cell, ...]
+    in_use_since: int = 0
+
+    def __hash__(self) -> int:
+        """Leave the cells out: the rest nearly always settles them, and they are many."""
+        return hash((self.channels, self.detector, self.in_use_since))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,18 +17,29 @@ import numpy as np
 from stream_detector.core import rules as limits_of
 from stream_detector.core.alerting import Alerting
 from stream_detector.core.alerts import AlertRules
-from stream_detector.core.devices import ACCEPTED, DUPLICATE, LATE, Devices, identities
-from stream_detector.core.events import ChannelAdded, Outcome
+from stream_detector.core.devices import (
+    ACCEPTED,
+    CADENCE_KNOWN,
+    DUPLICATE,
+    LATE,
+    NEVER,
+    Devices,
+    identities,
+)
+from stream_detector.core.events import STATES, ChannelAdded, Outcome
 from stream_detector.core.judged import JudgedBatch
 from stream_detector.core.layouts import Layout, Limits
+from stream_detector.core.rows import Rows, check
+from stream_detector.core.state import DeviceState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from stream_detector.core.detector import Detector
     from stream_detector.core.records import Readings
+    from stream_detector.core.state import OpenAlert
 
 
 _Hashes: TypeAlias = "tuple[tuple[tuple[str, ...], ...], NDArray[np.uint64], NDArray[np.int64]]"
@@ -77,11 +88,13 @@ class Stream:
         self._hash_of: dict[str, int] = {}
         self._hashed: _Hashes = ((), np.empty(0, np.uint64), np.empty(0, np.int64))
         self._alerting = Alerting(spec, self.devices)
-        self.use(detector)
+        self._rows = Rows(self.devices.table, self.layouts, detector)
+        self.use(detector, since=0)
 
-    def use(self, detector: Detector) -> None:
-        """Score with another detector from now on."""
+    def use(self, detector: Detector, since: int) -> None:
+        """Score with another detector from now on, which is this instant of the service clock, µs."""
         self.detector = detector
+        self._rows.use(detector, since)
         for layout in self.layouts:
             layout.use(detector)
         rules = self.spec.rules
@@ -121,16 +134,102 @@ class Stream:
             counts.late = int(np.count_nonzero(admission.verdict == LATE))
             counts.duplicate = int(np.count_nonzero(admission.verdict == DUPLICATE))
         counts.missing_seq = admission.missing
+        outcome.touched = _distinct(slots)
         return outcome
 
     def tick(self, at: int) -> Outcome:
         """Judge silence at an instant of the service clock."""
         outcome = Outcome()
+        table = self.devices.table
+        scores = np.zeros(table.size)
         if self.spec.silence_at_least is not None:
-            table = self.devices.table
             scores = limits_of.silent(table.arrays, table.size, at, self.spec.silence_at_least)
-            self._alerting.tick(at, scores, outcome)
+        self._alerting.tick(at, scores, outcome)
         return outcome
+
+    def miss(self, start: int, stop: int, slots: NDArray[np.int64] | None = None) -> None:
+        """Note that nobody could be heard from one instant to another; see `Devices.miss`."""
+        self.devices.miss(start, stop, slots)
+
+    def state_of(self, slot: int) -> DeviceState:
+        """Return everything that is known of a device, as a value that later records do not change."""
+        tracks, told = self._alerting.memory(slot)
+        return DeviceState(
+            device=self.devices.names[slot],
+            tags=self.devices.tags.get(slot, {}),
+            layout=self._rows.meaning(slot),
+            row=self._rows.read(slot),
+            tracks=tracks,
+            told=told,
+        )
+
+    def restore(self, state: DeviceState) -> int:
+        """Put a device back as it was, in place of what is known of it, and return its slot.
+
+        What does not fit this configuration starts blank: see `stream_detector.core.rows`.
+
+        Raises:
+            ValueError: The row is not as long as its layout says; nothing was changed.
+        """
+        check(state)
+        if state.device in self.devices.slot_of:
+            self.forget(self.devices.slot_of[state.device])
+        slot = self.devices.add(state.device, state.tags)
+        if state.layout.channels:  # else it has no window yet
+            self._enter(slot, tuple(self.spec.channels) or state.layout.channels)
+        self._rows.write(slot, state)
+        self._alerting.restore(slot, state)
+        return slot
+
+    def forget(self, slot: int) -> None:
+        """Remove a device from memory; its slot is used again."""
+        place, row = (int(self.devices.table[name][slot]) for name in ("layout", "row"))
+        if place >= 0:
+            self.layouts[place].table.remove(row)
+        self._alerting.forget(slot)
+        self.devices.remove(slot)
+
+    def idle_devices(self, limit: int) -> list[int]:
+        """Return slots of devices that nothing but their own readings can change, the longest unheard first.
+
+        They can be forgotten, and restored before their next reading, without anybody noticing: they
+        have no alert, nor the beginnings of one, and no tick can make them silent.
+        """
+        table = self.devices.table
+        heard = table["heard"][: table.size]
+        idle = (heard != NEVER) & ~self._alerting.busy(table.size)
+        if self.spec.silence_at_least is not None:
+            idle &= table["arrivals"][: table.size] < CADENCE_KNOWN
+        slots = np.flatnonzero(idle)
+        found: list[int] = slots[np.argsort(heard[slots], kind="stable")[:limit]].tolist()
+        return found
+
+    def open_alerts(self) -> list[OpenAlert]:
+        """Return the open alerts as they were last told."""
+        return self._alerting.open_alerts()
+
+    def reconcile(self, open_alerts: Sequence[OpenAlert]) -> int:
+        """Let the open alerts be these, as they were told and stored, without an event.
+
+        After a replay they are, unless the code or the configuration has changed: then what was told
+        wins, and an alert that is open for others but not here ends as usual. A device that nobody
+        knows any more gets a blank slot.
+
+        Returns:
+            How many alerts were not as they should be.
+        """
+        told = {}
+        for alert in open_alerts:
+            if alert.stream == self.spec.name:
+                slot = self.devices.slot_of.get(alert.device)
+                told[self.devices.add(alert.device, {}) if slot is None else slot, alert.kind] = alert
+        return self._alerting.reconcile(told)
+
+    def census(self) -> dict[str, int]:
+        """Return how many devices are in each of `STATES`; devices without a state yet are in none."""
+        states = self.devices.table["state"]
+        numbers = np.bincount(states[states >= 0], minlength=len(STATES)).tolist()
+        return dict(zip(STATES, numbers, strict=True))
 
     def _settle(self, batch: JudgedBatch, accepted: NDArray[np.int64]) -> None:
         """Move devices that report something new to layouts that have all their channels.
@@ -167,11 +266,10 @@ class Stream:
         place = int(table["layout"][slot])
         before = self.layouts[place].channels if place >= 0 else ()
         channels = tuple(self.spec.channels) or tuple(sorted({*before, *names}))
-        target_place = self._layout(channels)
-        target = self.layouts[target_place]
-        row = target.table.add()
+        old_row = int(table["row"][slot])
+        target, row = self._enter(slot, channels)
         if place >= 0:
-            old, old_row = self.layouts[place], int(table["row"][slot])
+            old = self.layouts[place]
             places = np.array([target.place[name] for name in old.channels], dtype=np.int64)
             old.table.copy_row(old_row, target.table, row, places)
             # The new channel's ring holds no values yet.
@@ -180,7 +278,13 @@ class Stream:
             old.table.remove(old_row)
             device, at = self.devices.names[slot], int(batch.readings.ts[i])
             batch.added[i] = [ChannelAdded(self.spec.name, device, channels[place], at) for place in fresh]
-        table["layout"][slot], table["row"][slot] = target_place, row
+
+    def _enter(self, slot: int, channels: tuple[str, ...]) -> tuple[Layout, int]:
+        """Give a device a blank row in the layout with these channels."""
+        place = self._layout(channels)
+        row = self.layouts[place].table.add()
+        self.devices.table["layout"][slot], self.devices.table["row"][slot] = place, row
+        return self.layouts[place], row
 
     def _layout(self, channels: tuple[str, ...]) -> int:
         if channels not in self._layout_of:
@@ -225,6 +329,14 @@ class Stream:
         starts = np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64)
         self._hashed = columns, hashes, starts
         return hashes, starts
+
+
+def _distinct(slots: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the different slots of a batch, (k,); numpy's `unique` takes six times as long."""
+    ordered = np.sort(slots)
+    new = np.ones(len(ordered), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    return ordered[new].astype(np.int64)
 
 
 def _rows(

@@ -104,13 +104,6 @@ class Table:
             else:
                 destination[target_row] = source
 
-    def row_bytes(self) -> int:
-        """Return the memory of one device, in bytes."""
-        return sum(
-            array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=np.int64))
-            for array in self.arrays.values()
-        )
-
     def _blank(self, column: Column, rows: int) -> NDArray[Any]:
         shape = (rows, self.channels, *column.shape) if column.per_channel else (rows, *column.shape)
         if column.fill == 0:

@@ -139,7 +139,7 @@ class FittedModel:
         drops = np.nan_to_num(np.maximum(raw[0] - raw[1:], 0.0))
         if drops.any():
             return np.asarray(drops)
-        distance = np.nan_to_num(np.abs(row - self.medians) / self.scale)
+        distance = np.nan_to_num(np.abs(self.scaled(row) - self.scaled(self.medians)))
         return np.asarray(distance.reshape(-1, channels).max(axis=0))
 
 
@@ -149,7 +149,7 @@ class Kind:
 
     Attributes:
         path: Its class.
-        trusted: Other types that its file may hold beside what skops itself trusts.
+        trusted: Other types that its file may hold, beside plain values and arrays of numbers.
         slim: Remove from a fitted estimator what need not, or must not, stand in a file.
         width: Columns that a fitted estimator expects.
         scorer: (estimator, columns) -> the function that scores scaled rows. Raises ValueError
@@ -215,6 +215,7 @@ def _plant(search: Any) -> None:
     if search._fit_method != "ball_tree" or search.effective_metric_ != "euclidean":  # noqa: SLF001
         raise ValueError("its search is not a Euclidean ball tree")
     search._tree = tree(search._fit_X, leaf_size=search.leaf_size)  # noqa: SLF001
+    search.n_jobs = 1  # no threads, whatever the file says
 
 
 def _score_forest(estimator: Any, columns: int) -> Scorer:
@@ -244,8 +245,10 @@ def _score_hbos(estimator: Any, columns: int) -> Scorer:
 
 
 def _score_ocsvm(estimator: Any, columns: int) -> Scorer:
-    """Check the shapes: libsvm does not."""
+    """Check the kernel, since others take indices from the file, and the shapes: libsvm does neither."""
     machine = estimator.detector_
+    if machine._impl != "one_class" or machine.kernel != "rbf":  # noqa: SLF001
+        raise ValueError("it is not a one-class machine with an RBF kernel")
     count = len(machine.support_vectors_)
     # what scikit-learn hands to libsvm
     arrays = (machine.support_vectors_, machine.support_, machine._dual_coef_, machine._intercept_)
@@ -268,7 +271,11 @@ def _own(estimator: Any) -> Scorer:
 KINDS: Mapping[str, Kind] = {
     "iforest": Kind(
         path="pyod.models.iforest.IForest",
-        trusted=("sklearn.tree._tree.Tree",),
+        trusted=(
+            "sklearn.ensemble._iforest.IsolationForest",
+            "sklearn.tree._classes.ExtraTreeRegressor",
+            "sklearn.tree._tree.Tree",
+        ),
         slim=_keep,
         width=lambda it: int(it.detector_.n_features_in_),
         scorer=_score_forest,
@@ -282,28 +289,28 @@ KINDS: Mapping[str, Kind] = {
     ),
     "knn": Kind(
         path="pyod.models.knn.KNN",
-        trusted=(),
+        trusted=("sklearn.neighbors._unsupervised.NearestNeighbors",),
         slim=_slim_knn,
         width=lambda it: int(it.neigh_._fit_X.shape[1]),  # noqa: SLF001
         scorer=_score_knn,
     ),
     "pca": Kind(
         path="pyod.models.pca.PCA",
-        trusted=(),
+        trusted=("sklearn.decomposition._pca.PCA", "sklearn.preprocessing._data.StandardScaler"),
         slim=_keep,
         width=lambda it: int(it.components_.shape[1]),
         scorer=_score_pca,
     ),
     "lof": Kind(
         path="pyod.models.lof.LOF",
-        trusted=(),
+        trusted=("sklearn.neighbors._lof.LocalOutlierFactor",),
         slim=_slim_lof,
         width=lambda it: int(it.detector_._fit_X.shape[1]),  # noqa: SLF001
         scorer=_score_lof,
     ),
     "ocsvm": Kind(
         path="pyod.models.ocsvm.OCSVM",
-        trusted=(),
+        trusted=("sklearn.svm._classes.OneClassSVM",),
         slim=_keep,
         width=lambda it: int(it.detector_.support_vectors_.shape[1]),
         scorer=_score_ocsvm,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -11,8 +11,6 @@ from stream_detector.core.records import NO_SEQ, Readings
 from stream_detector.formats.names import name_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from stream_detector.formats.settings import IntakeSettings
 
 OLDEST = 946_684_800_000_000
@@ -20,7 +18,8 @@ OLDEST = 946_684_800_000_000
 UNKNOWN = -1
 MAX_SHAPES = 256
 """Different sets of channels that one device may send; a gateway sends a few."""
-SETS_AT_LEAST = 4096
+MAX_SETS = 200_000
+"""Different sets of channels that one stream may send."""
 FUTURE = 300_000_000
 """How far ahead of ours a device's clock may be, µs."""
 
@@ -66,6 +65,16 @@ class _Known:
     tags: dict[str, str]
 
 
+class Roster(Protocol):
+    """Who knows a stream's devices, and says whether there is room for another one."""
+
+    def channels_of(self, stream: str, device: str) -> tuple[str, ...] | None:
+        """Return the channels known of a device; None: it was never heard of."""
+
+    def refusal(self, stream: str) -> str | None:
+        """Return why a stream can have no further device now; None: it gets one."""
+
+
 @dataclass(slots=True)
 class Columns:
     """The readings of one stream since the last batch.
@@ -73,15 +82,13 @@ class Columns:
     Attributes:
         settings: The stream's.
         stream: Its name.
-        max_devices: Further devices are refused.
-        channels_of: Channels that the core knows of a device from before, () where it is new.
+        roster: Knows its devices.
         latest: Newest event time that is believed, µs; moves with the service clock.
     """
 
     settings: IntakeSettings
     stream: str
-    max_devices: int
-    channels_of: Callable[[str], tuple[str, ...]]
+    roster: Roster
     latest: int = 0
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     other_captures: set[str] = field(default_factory=set)
@@ -143,6 +150,23 @@ class Columns:
         self._rows.append((device, shape, ts, arrival, NO_SEQ if seq is None else seq, index))
         self._values.extend(values)
 
+    def forget(self, device: str) -> None:
+        """Let go of what is known of a device; its next reading asks the roster anew."""
+        self._known.pop(device, None)
+
+    def untimed(self, since: int) -> bool:
+        """Return whether one of the readings from number `since` on came without a time of its own."""
+        return any(ts == arrival + index for _, _, ts, arrival, _, index in self._rows[since:])
+
+    def drop(self, since: int) -> int:
+        """Take back the readings from number `since` on; return how many."""
+        dropped = self._rows[since:]
+        del self._rows[since:]
+        values = sum(len(self._names[shape]) for _, shape, *_ in dropped)
+        if values:
+            del self._values[-values:]
+        return len(dropped)
+
     def take(self) -> Readings | None:
         """Return what was collected as a batch, None where there is nothing; start anew."""
         if not self._rows:
@@ -169,16 +193,14 @@ class Columns:
 
         Nothing is remembered of what is refused, so that one device cannot use up everybody's room.
         """
+        new = False
         if known is None:
             error = name_error(device)
             if error:
                 raise RefusedError("device_name", f"{short(device)} cannot be a device: {error}")
-            before = self.channels_of(device)
-            if not before and len(self._known) >= self.max_devices:
-                raise RefusedError(
-                    "device_limit", f"the stream has {self.max_devices} devices already (max_devices)"
-                )
-            known = _Known(set(), set(before), route.tags)
+            before = self.roster.channels_of(self.stream, device)
+            new = before is None
+            known = _Known(set(), set(before or ()), route.tags)
         elif known.tags != route.tags:
             self.other_captures.add(device)
         channels = known.channels.union(names)
@@ -189,10 +211,13 @@ class Columns:
                 f" {self.settings.max_channels} of max_channels; list the wanted ones under channels",
             )
         shape = self._shape(names, known)
-        if device not in self._known:
-            self._known[device] = known
+        if new:
+            refusal = self.roster.refusal(self.stream)
+            if refusal:
+                raise RefusedError("device_limit", refusal)
             if route.tags:
                 self.tags[device] = route.tags
+        self._known[device] = known
         known.shapes.add(shape)
         known.channels, known.tags = channels, route.tags
         return shape
@@ -205,7 +230,7 @@ class Columns:
                 error = name_error(name)
                 if error:
                     raise RefusedError("channel_name", f"{short(name)} cannot be a channel: {error}")
-            if len(known.shapes) >= MAX_SHAPES or len(self._names) >= SETS_AT_LEAST + 4 * self.max_devices:
+            if len(known.shapes) >= MAX_SHAPES or len(self._names) >= MAX_SETS:
                 raise RefusedError(
                     "channel_limit",
                     "the device sends ever other sets of channels, or in ever another order; list the wanted"

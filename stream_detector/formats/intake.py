@@ -14,23 +14,25 @@ from typing import TYPE_CHECKING
 from stream_detector.core.events import Rejected
 from stream_detector.formats import FORMATS
 from stream_detector.formats.columns import FUTURE, Columns, RefusedError, Route
+from stream_detector.formats.deliveries import Deliveries
 from stream_detector.formats.names import name_error
 from stream_detector.formats.topics import TopicPattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from stream_detector.core.records import Readings
     from stream_detector.formats import Format
+    from stream_detector.formats.columns import Roster
     from stream_detector.formats.settings import IntakeSettings
 
 MAX_PAYLOAD = 65_536
 """Bytes of a payload that are looked at."""
 KEPT = 1024
-MAX_ROUTES = 200_000
-MAX_REMEMBERED = 1024
+MAX_ROUTES = 100_000
+MAX_REMEMBERED = 256
 """Bytes of a topic; longer ones are found out anew each time, else hostile ones would fill the memory."""
-RETAIN = 1
+RETAIN, DUP = 1, 8
 
 
 @dataclass(slots=True)
@@ -43,6 +45,7 @@ class Tally:
         rejected: By reason.
         ignored: By reason.
         refused_readings: Elements of accepted lists that were refused, by reason.
+        duplicates: Readings of messages that are known, by their packet id, to have been taken before.
     """
 
     received: int = 0
@@ -50,6 +53,7 @@ class Tally:
     rejected: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
     refused_readings: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
 
 
 @dataclass(slots=True)
@@ -84,14 +88,13 @@ class _Stream:
         self,
         name: str,
         settings: IntakeSettings,
-        max_devices: int,
-        channels_of: Callable[[str], tuple[str, ...]],
+        roster: Roster,
     ) -> None:
         self.name = name
         self.settings = settings
         self.pattern = TopicPattern.parse(settings.topic)
         self.format: Format = FORMATS[settings.format](settings)
-        self.columns = Columns(settings, name, max_devices, channels_of)
+        self.columns = Columns(settings, name, roster)
         self.use_retained = settings.retained == "use"
         self._tags: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
 
@@ -118,9 +121,13 @@ class Intake:
     Args:
         streams: Settings by name.
         base: What the service publishes itself stands below this topic; it is never read.
-        max_devices: Devices a stream may have.
-        channels_of: Channels that the core knows of a (stream, device), () where it is new.
+        roster: Knows the devices.
         built_at: Build date, µs: no clock is believed to be before it.
+        keep_deliveries: Messages without a time that are remembered, to know them when they come again.
+
+    Attributes:
+        deliveries: Of messages without a time.
+        next_instant: Later than the time of every reading so far that brought none, µs.
     """
 
     def __init__(
@@ -128,58 +135,78 @@ class Intake:
         streams: Mapping[str, IntakeSettings],
         *,
         base: str,
-        max_devices: int,
-        channels_of: Callable[[str, str], tuple[str, ...]],
+        roster: Roster,
         built_at: int = 0,
+        keep_deliveries: int = 4096,
     ) -> None:
-        self._streams = [
-            _Stream(name, settings, max_devices, lambda device, name=name: channels_of(name, device))  # type: ignore[misc]
-            for name, settings in streams.items()
-        ]
+        self._streams = {name: _Stream(name, settings, roster) for name, settings in streams.items()}
         self._base = base
         self._built_at = built_at
-        self._next_instant = 0
+        self.deliveries = Deliveries(keep_deliveries)
+        self.next_instant = 0
         self._routes: dict[bytes, tuple[_Stream, Route] | Rejected | str] = {}
 
     @property
     def filters(self) -> list[str]:
         """Return the topic filter of each stream, in their order."""
-        return [stream.pattern.filter for stream in self._streams]
+        return [stream.pattern.filter for stream in self._streams.values()]
 
     def devices_with_other_captures(self) -> list[tuple[str, str]]:
         """Return (stream, device) of devices seen under different captures since the last call."""
         found = [
-            (stream.name, device) for stream in self._streams for device in stream.columns.other_captures
+            (stream.name, device)
+            for stream in self._streams.values()
+            for device in stream.columns.other_captures
         ]
-        for stream in self._streams:
+        for stream in self._streams.values():
             stream.columns.other_captures.clear()
         return found
 
-    def take(
+    def stream_of(self, topic: bytes) -> str:
+        """Return the name of the stream that a topic belongs to; empty for none."""
+        found = self._look_up(topic)
+        if isinstance(found, tuple):
+            return found[0].name
+        return found.stream if isinstance(found, Rejected) else ""
+
+    def forget(self, stream: str, device: str) -> None:
+        """Let go of what is known of a device; its next reading asks the roster anew."""
+        self._streams[stream].columns.forget(device)
+
+    def take(  # noqa: C901, PLR0912, PLR0915 - the loop over messages; in parts it would cost a call each
         self,
         topics: Sequence[bytes],
         payloads: Sequence[bytes],
         flags: Sequence[int],
         arrival: int,
         oversized: Mapping[int, Oversized] | None = None,
+        packet_ids: Sequence[int] | None = None,
+        wall: int = 0,
     ) -> Taken:
         """Decode messages in arrival order.
 
         Args:
             topics: As they came.
             payloads: Likewise; only the beginning where `oversized` has the index.
-            flags: Low nibble of the PUBLISH header; bit 0: retained.
+            flags: Low nibble of the PUBLISH header; bit 0: retained, bit 3: delivered again.
             arrival: Service clock, µs; from there on each message, and each element of a list, gets an
                 instant of its own, later than all before it: the event time where it brings none.
             oversized: Payloads that were not kept as a whole.
+            packet_ids: Of the messages at QoS 1, 0 at QoS 0; None: all at QoS 0.
+            wall: The machine's clock, µs, which may have been set right since the service clock began.
         """
-        taken = Taken(tallies={stream.name: Tally() for stream in self._streams})
+        taken = Taken(tallies={stream.name: Tally() for stream in self._streams.values()})
         oversized = oversized or {}
-        self._believe_until(max(arrival, self._built_at) + FUTURE)
-        instant = max(arrival, self._next_instant)
-        for place, (topic, payload) in enumerate(zip(topics, payloads, strict=True)):
-            found = self._routes.get(topic) or self._find(topic)
+        self._believe_until(max(arrival, self._built_at, wall) + FUTURE)
+        instant = max(arrival, self.next_instant)
+        packet_ids = packet_ids or [0] * len(topics)
+        for place, (topic, payload, packet_id) in enumerate(zip(topics, payloads, packet_ids, strict=True)):
+            found = self._routes.get(topic)
+            if met := found is None:
+                found = self._look_up(topic)
             if not isinstance(found, tuple):
+                if met and found != "own_topic":
+                    self._remember(topic, found)
                 self._turn_away(found, topic, payload, arrival, taken)
                 continue
             stream, route = found
@@ -188,28 +215,41 @@ class Intake:
             if flags[place] & RETAIN and not stream.use_retained:
                 tally.ignored["retained"] += 1
                 continue
+            again = False
+            if packet_id and flags[place] & DUP:
+                again = self.deliveries.known(packet_id, topic, payload)
+            elif packet_id:
+                self.deliveries.reused(packet_id)
+            before = len(stream.columns)
             try:
                 if len(payload) > MAX_PAYLOAD or place in oversized:
                     raise _too_large(payload, oversized.get(place))  # noqa: TRY301 - one way out for all
-                before = len(stream.columns)
                 refused = stream.format.take(payload, route, instant, stream.columns)
             except RefusedError as error:
                 self._refuse(stream, route, error, payload, arrival, oversized.get(place), taken)
+                continue
             except Exception as error:  # noqa: BLE001 - no message can stop the next one
+                stream.columns.drop(before)
                 unknown = RefusedError("internal_error", f"this should not happen: {type(error).__name__}")
                 self._refuse(stream, route, unknown, payload, arrival, None, taken)
-            else:
-                tally.accepted += 1
-                instant += max(1, len(stream.columns) - before + len(refused))
-                if refused:
-                    self._refuse_elements(stream, route, refused, payload, arrival, taken)
-        self._next_instant = instant
-        batches = [stream.columns.take() for stream in self._streams]
+                continue
+            if met:  # what is refused leaves nothing behind
+                self._remember(topic, found)
+            tally.accepted += 1
+            if again:
+                tally.duplicates += stream.columns.drop(before)
+            elif packet_id and stream.columns.untimed(before):
+                self.deliveries.took(packet_id, topic, payload)
+            instant += max(1, len(stream.columns) - before + len(refused))
+            if refused:
+                self._refuse_elements(stream, route, refused, payload, arrival, taken)
+        self.next_instant = instant
+        batches = [stream.columns.take() for stream in self._streams.values()]
         taken.readings = [readings for readings in batches if readings is not None]
         return taken
 
     def _believe_until(self, latest: int) -> None:
-        for stream in self._streams:
+        for stream in self._streams.values():
             stream.columns.latest = latest
 
     def _refuse(
@@ -245,25 +285,23 @@ class Intake:
                 )
             )
 
-    def _find(self, topic: bytes) -> tuple[_Stream, Route] | Rejected | str:
-        """Return stream and route of a topic, or why it has none; remembered."""
+    def _remember(self, topic: bytes, found: tuple[_Stream, Route] | Rejected | str) -> None:
         if len(self._routes) >= MAX_ROUTES:
             self._routes.clear()
-            for stream in self._streams:
+            for stream in self._streams.values():
                 stream.forget_tags()
-        found = self._look_up(topic)
         if len(topic) <= MAX_REMEMBERED:
             self._routes[topic] = found
-        return found
 
     def _look_up(self, topic: bytes) -> tuple[_Stream, Route] | Rejected | str:
+        """Return stream and route of a topic, or why it has none."""
         try:
             text = topic.decode()
         except UnicodeDecodeError:
             return rejection("", "topic", "the topic is not UTF-8", repr(topic), b"", 0)
-        if text == self._base or text.startswith(self._base + "/"):
+        if text == self._base or text.startswith((self._base + "/", "$SYS/")):
             return "own_topic"
-        for stream in self._streams:
+        for stream in self._streams.values():
             captures = stream.pattern.match(text)
             if captures is None:
                 continue

@@ -1,8 +1,8 @@
 """Watch the model folders and hand over what is new: hot reload without stopping for a disk.
 
-A thread of its own reads, loads and verifies; the hot thread only takes finished models out of a
-queue. A folder is known by its content, not by its time stamps, and copying takes a while: so a
-broken content is refused only when it is still the same at the next look.
+A thread of its own reads, tries and verifies; the hot thread only takes finished models out of a
+queue. A folder is known by its content, not by its time stamps, and copying takes a while: so what
+may be half a copy is refused only when it is still the same at the next look.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from stream_detector.models import bundle
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from stream_detector.models.files import Files
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,9 @@ class Refused:
 
 
 Report: TypeAlias = Loaded | Refused
+
+PASSING = frozenset({"missing", "hash", "manifest", "unreadable", "unproven"})
+"""Reasons that may be gone at the next look; the others hold for this content for ever."""
 
 
 class ModelWatcher:
@@ -103,8 +108,8 @@ class ModelWatcher:
         bundle.latest(self._models_dir, name)  # raises where there is none at all
         errors: list[BundleError] = []
         for version in reversed(bundle.versions(self._models_dir, name)):
-            content, files = _read(self._models_dir / name / version)
-            outcome = self._verify(name, files)
+            content, result = _read(self._models_dir / name / version)
+            outcome = self._admit(name, result)
             if isinstance(outcome, FittedModel):
                 self._loaded[name] = outcome
                 return outcome
@@ -117,7 +122,7 @@ class ModelWatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End watching; returns when the thread has ended."""
+        """End watching; returns when the thread has ended, which breaks off a trial."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -140,6 +145,7 @@ class ModelWatcher:
                 if self._refused.get((name, "")) != str(error):
                     self._suspect(name, "", str(error), error)
             else:
+                self._forget_all_but(name, found)
                 self._look_at(name, found)
 
     def _run(self) -> None:
@@ -152,12 +158,12 @@ class ModelWatcher:
         for version in reversed(found):
             if loaded is not None and int(version) < int(loaded.version):
                 return
-            content, files = _read(self._models_dir / name / version)
+            content, result = _read(self._models_dir / name / version)
             if loaded is not None and content == loaded.sha256:
                 return
             if self._refused.get((name, version)) == content:
                 continue
-            outcome = self._verify(name, files)
+            outcome = self._admit(name, result)
             if isinstance(outcome, FittedModel):
                 self._loaded[name] = outcome
                 for stream in self._streams(name):
@@ -166,12 +172,12 @@ class ModelWatcher:
             if not self._suspect(name, version, content, outcome):
                 return  # perhaps still being copied
 
-    def _verify(self, name: str, files: bundle.Files | BundleError) -> FittedModel | BundleError:
+    def _admit(self, name: str, result: Files | BundleError) -> FittedModel | BundleError:
         """Return the model, or why there is none that can be used."""
-        if isinstance(files, BundleError):
-            return files
+        if isinstance(result, BundleError):
+            return result
         try:
-            model = bundle.verify(files)
+            model = bundle.admit(result, self._stopped)
         except BundleError as error:
             return error
         for stream in self._streams(name):
@@ -181,8 +187,8 @@ class ModelWatcher:
         return model
 
     def _suspect(self, name: str, version: str, content: str, error: BundleError) -> bool:
-        """Refuse a content that fails for the second time; return whether it is refused."""
-        if self._suspected.get((name, version)) != content:
+        """Refuse a content that fails for good or for the second time; return whether it is refused."""
+        if error.reason in PASSING and self._suspected.get((name, version)) != content:
             self._suspected[name, version] = content
             return False
         self._refuse(name, version, content, error)
@@ -193,14 +199,20 @@ class ModelWatcher:
         for stream in self._streams(name):
             self._reports.put(Refused(stream, name, version, error.reason, str(error)))
 
+    def _forget_all_but(self, name: str, versions: list[str]) -> None:
+        """Forget what is gone: should it come back, it is news again."""
+        for known in (self._suspected, self._refused):
+            for gone in [key for key in known if key[0] == name and key[1] not in versions]:
+                del known[gone]
+
     def _streams(self, name: str) -> list[str]:
         return [stream for stream, wanted in self._wanted.items() if wanted == name]
 
 
-def _read(folder: Path) -> tuple[str, bundle.Files | BundleError]:
+def _read(folder: Path) -> tuple[str, Files | BundleError]:
     """Return what names a folder's content, and the content, or why there is none."""
     try:
-        files = bundle.read(folder)
+        found = bundle.read(folder)
     except BundleError as error:
         return str(error), error
-    return files.sha256, files
+    return found.sha256, found

@@ -105,7 +105,12 @@ class Client(paho.Client):
             tcp_sock, server_hostname=self._host, do_handshake_on_connect=False
         )
         sock.settimeout(self._connect_timeout)
-        sock.do_handshake()
+        try:
+            sock.do_handshake()
+        except ssl.SSLError:
+            raise
+        except OSError as error:  # it went away, or says nothing: most likely it speaks no TLS
+            raise ssl.SSLError(error.errno, error.strerror or str(error)) from error
         return sock
 
     def loop_read(self, max_packets: int = STOCK_PACKETS) -> MQTTErrorCode:
@@ -134,10 +139,27 @@ class Client(paho.Client):
 
     def _sock_send(self, buf: bytes | bytearray) -> int:
         """Keep a packet that a websocket has taken in part: it says 0, and paho would forget the packet."""
-        sent = super()._sock_send(buf)
+        try:
+            sent = super()._sock_send(buf)
+        except BlockingIOError:
+            raise
+        except OSError:
+            self._hear_alert()
+            raise
         if not sent:
             raise BlockingIOError
         return sent
+
+    def _hear_alert(self) -> None:
+        """Note why the other end has ended TLS: with 1.3 it judges our certificate while we write already."""
+        if isinstance(self._tcp, ssl.SSLSocket):
+            try:
+                self._tcp.recv(1)
+            except ssl.SSLError as error:
+                if "ALERT" in (error.reason or ""):
+                    self.error = error
+            except OSError:
+                pass
 
     def _packet_handle(self) -> MQTTErrorCode:
         """Let no packet raise, and note a DISCONNECT: paho 2.1 does neither."""

@@ -92,13 +92,15 @@ def _tls_context(settings: BrokerSettings) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=settings.ca_file)
     except OSError as error:
         name = f"broker.ca_file '{settings.ca_file}'"
-        raise BrokerError(sentences.unusable_file(name, error)) from error
+        remedy = "name a PEM file of certificates that this user can read"
+        raise BrokerError(sentences.unusable_file(name, error, remedy)) from error
     if settings.cert_file is not None:
         try:
             context.load_cert_chain(settings.cert_file, settings.key_file, _no_passphrase)
         except OSError as error:
             name = f"broker.cert_file '{settings.cert_file}' with broker.key_file '{settings.key_file}'"
-            raise BrokerError(sentences.unusable_file(name, error)) from error
+            remedy = "name PEM files of a certificate and its own key that this user can read"
+            raise BrokerError(sentences.unusable_file(name, error, remedy)) from error
     return context
 
 

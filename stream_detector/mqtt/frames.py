@@ -72,7 +72,13 @@ class Received:
 
     def without_qos0(self) -> Received:
         """Return only the messages that the sender keeps until they are acknowledged."""
-        places = [place for place, packet_id in enumerate(self.packet_ids) if packet_id]
+        return self._only([place for place, packet_id in enumerate(self.packet_ids) if packet_id])
+
+    def one(self, place: int) -> Received:
+        """Return one message as a batch of its own."""
+        return self._only([place])
+
+    def _only(self, places: list[int]) -> Received:
         return Received(
             topics=[self.topics[place] for place in places],
             payloads=[self.payloads[place] for place in places],

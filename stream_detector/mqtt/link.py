@@ -23,6 +23,7 @@ from . import sentences
 from .backoff import Backoff
 from .dial import dial, new_client
 from .frames import Received, puback_frames, publish_frame
+from .terms import LAST_ID, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -36,8 +37,7 @@ LONGEST_WAIT_S = 1.0  # a poll looks after pings and retries at least this often
 LONGEST_DIAL_S = 600.0  # names with many addresses, each tried for the connect timeout, behind a slow DNS
 SHORT_LIFE_S = 5.0  # a connection that ends sooner after its login ...
 SHORT_LIVES = 3  # ... as often as this in a row was taken from us
-FIRST_OWN_ID = 1024  # packet ids below are paho's, for SUBSCRIBE
-LAST_ID = 65535
+FIRST_OWN_ID = 1024  # packet ids below are paho's, for SUBSCRIBE and UNSUBSCRIBE
 REFUSED_VERSION = {0x01, 0x84}
 REFUSED_LOGIN = {0x86, 0x87}  # paho translates the codes of 3.1.1 to these
 SESSION_TAKEN_OVER = 0x8E
@@ -62,8 +62,8 @@ class _Connection:
     denied: list[tuple[str, int]] = field(default_factory=list)
     granted: bool = False
     ask_again_at: float = 0.0
-    window: int = LAST_ID
-    max_packet: int | None = None
+    extras: int | None = None  # SUBSCRIBE id of what we can do without; 0 once it is answered
+    terms: Terms = field(default_factory=Terms)
     events: int = selectors.EVENT_READ
 
     @property
@@ -83,9 +83,14 @@ class Link:
         clock: Service clock, µs; stamps what arrives.
         max_payload: Bytes; larger payloads are delivered as truncated.
         replayed: Filters whose retained messages are wanted at each login, not only where they are new.
+        optional: Filters that we can do without: whether they are granted says nothing about being ready.
+        formerly: Filters of an earlier configuration, which the broker's session may still hold.
 
     Attributes:
         epoch: Counts logins; 0 before the first.
+        session_present: Whether the broker had kept our session until the login of this epoch.
+        formerly: Those that are not wanted any more and not yet given back; later starts must be told of
+            them, too.
         problem: One sentence on why we are not ready, or None.
         last_error: The last problem, kept after it is solved.
         clock: Service clock, µs.
@@ -104,8 +109,11 @@ class Link:
         clock: Callable[[], int],
         max_payload: int = 65_536,
         replayed: Collection[str] = (),
+        optional: Collection[str] = (),
+        formerly: Collection[str] = (),
     ) -> None:
         self.epoch = 0
+        self.session_present = False
         self.excused_until = 0.0
         self.problem: str | None = sentences.not_asked(settings.address)
         self.last_error: str | None = None
@@ -114,7 +122,9 @@ class Link:
         self._settings = settings
         self._broker = settings.address
         self._client_id = client_id
-        self._subscriptions = list(subscriptions)
+        self._subscriptions = [wanted for wanted in subscriptions if wanted[0] not in optional]
+        self._extras = [wanted for wanted in subscriptions if wanted[0] in optional]
+        self.formerly = sorted(set(formerly) - {name for name, _ in subscriptions})
         self._will = will
         self.clock = clock
         self._max_payload = max_payload
@@ -157,9 +167,15 @@ class Link:
         return max(0, self.epoch - 1)
 
     @property
+    def terms(self) -> Terms:
+        """What the broker said with its answer to our login; what holds for all, while there is none."""
+        connection = self._connection
+        return Terms() if connection is None else connection.terms
+
+    @property
     def window(self) -> int:
         """How many unconfirmed QoS 1 messages the broker takes from us."""
-        return LAST_ID if self._connection is None else self._connection.window
+        return self.terms.receive_maximum
 
     @property
     def protocol_note(self) -> str | None:
@@ -225,7 +241,8 @@ class Link:
         frame = publish_frame(
             topic, payload, qos=qos, retain=retain, dup=dup, packet_id=packet_id, mqtt5=self.protocol == "5"
         )
-        if connection.max_packet is not None and len(frame) > connection.max_packet:
+        limit = connection.terms.max_packet
+        if limit is not None and len(frame) > limit:
             # The broker would cut the connection, again after each reconnect.
             if qos:
                 self._confirmed.append((packet_id, PACKET_TOO_LARGE))
@@ -299,6 +316,7 @@ class Link:
         )
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         if connection.sock is not None:
             self._selector.register(connection.sock, selectors.EVENT_READ)
 
@@ -351,7 +369,10 @@ class Link:
                 self._ping(connection, now)
             if connection.denied and now >= connection.ask_again_at:
                 denied, connection.denied = connection.denied, []
-                self._subscribe(connection, denied)
+                connection.asked[self._subscribe(connection, denied)] = denied
+                self._give_back(connection)  # not earlier: where old and new overlap, nothing slips between
+            if connection.granted and connection.extras is None and self._extras:
+                connection.extras = self._subscribe(connection, self._extras)
             if self._short_lives and now - connection.logged_in_at > SHORT_LIFE_S:
                 self._short_lives = 0
                 self._settle(connection)
@@ -365,8 +386,12 @@ class Link:
         connection.next_ping = now + connection.keepalive_s
         connection.client.send(PINGREQ)
 
-    def _subscribe(self, connection: _Connection, filters: list[tuple[str, int]]) -> None:
-        """Ask for filters: nothing that we publish, and most retained messages only where a filter is new."""
+    def _subscribe(self, connection: _Connection, filters: list[tuple[str, int]]) -> int:
+        """Ask for filters: nothing that we publish, and most retained messages only where a filter is new.
+
+        Returns:
+            The packet id, under which the answer comes; 0 where the connection is gone.
+        """
         wanted: list[Any] = filters
         if self.protocol == "5":
             wanted = [
@@ -378,12 +403,10 @@ class Link:
                 )
                 for name, qos in filters
             ]
-        _, packet_id = connection.client.subscribe(wanted)
-        if packet_id is not None:
-            connection.asked[packet_id] = filters
+        return connection.client.subscribe(wanted)[1] or 0
 
     def _on_connect(
-        self, _client: object, _userdata: object, _flags: object, reason: Any, properties: Any
+        self, _client: object, _userdata: object, flags: Any, reason: Any, properties: Any
     ) -> None:
         """Take the broker's answer to our login."""
         connection = self._connection
@@ -394,9 +417,9 @@ class Link:
             return
         connection.logged_in_at = now = monotonic()
         self.epoch += 1
-        connection.window = max(1, getattr(properties, "ReceiveMaximum", LAST_ID))
-        connection.max_packet = getattr(properties, "MaximumPacketSize", None)
-        connection.keepalive_s = float(getattr(properties, "ServerKeepAlive", 0) or connection.keepalive_s)
+        self.session_present = bool(flags.session_present)
+        connection.terms = terms = Terms.read(properties)
+        connection.keepalive_s = float(terms.keepalive_s or connection.keepalive_s)
         connection.next_ping = now + connection.keepalive_s
         connection.denied = list(self._subscriptions)
         self._settle(connection)
@@ -408,6 +431,9 @@ class Link:
         connection = self._connection
         if connection is None:
             return
+        if packet_id == connection.extras:
+            connection.extras = 0
+            return
         filters = connection.asked.pop(packet_id, [])
         refused = [(wanted, code) for wanted, code in zip(filters, codes, strict=False) if code.is_failure]
         connection.denied += [wanted for wanted, _ in refused]
@@ -416,6 +442,19 @@ class Link:
             (name, _), code = refused[0]
             self._say(sentences.subscription_refused(self._broker, name, str(code)))
         self._settle(connection)
+
+    def _give_back(self, connection: _Connection) -> None:
+        """Unsubscribe from what an earlier configuration wanted: the session would bring it for ever."""
+        if not self.session_present:
+            self.formerly = []
+        elif self.formerly:
+            connection.client.unsubscribe(self.formerly)
+
+    def _on_unsubscribe(
+        self, _client: object, _userdata: object, _packet_id: int, codes: Any, _properties: object
+    ) -> None:
+        """Take the broker's answer to what we gave back; 3.1.1 has no codes, and then all of it is gone."""
+        self.formerly = [name for name, code in zip(self.formerly, codes, strict=False) if code.is_failure]
 
     def _settle(self, connection: _Connection) -> None:
         """Take stock after an answer: ready, and with no problem left, or not yet."""
@@ -434,6 +473,8 @@ class Link:
             problem: Why, where we gave it up; else the broker did.
         """
         now = monotonic()
+        if connection.extras:  # unanswered: some brokers hang up instead of refusing a filter
+            self._extras = []
         if problem is None and self._fall_back(connection):
             self._forget()
             self._next_attempt = now
@@ -470,9 +511,10 @@ class Link:
             if connection.hung_up or error is None:
                 return sentences.hung_up(self._broker)
             return sentences.unreachable(self._broker, error)
-        flapping = self._short_lives >= SHORT_LIVES and not isinstance(error, ValueError)
-        if flapping or connection.client.goodbye == SESSION_TAKEN_OVER:
+        if connection.client.goodbye == SESSION_TAKEN_OVER:
             return sentences.taken_over(self._broker, self._client_id)
+        if self._short_lives >= SHORT_LIVES and not isinstance(error, ValueError):
+            return sentences.flapping(self._broker, self._client_id)
         return sentences.lost(self._broker, error)
 
     def _give_up(self, problem: str) -> None:

@@ -1,8 +1,9 @@
 """What we say to the broker, kept until the broker has confirmed it.
 
 At most a window of QoS 1 messages is on its way; what a lost connection left unconfirmed is sent again in
-order, and what the broker refuses is tried again after a pause: nothing at QoS 1 is ever dropped. A later
-message on a topic never overtakes an earlier one, so what is retained at the end is the last one put.
+order, and what the broker refuses is tried again after a pause, as is what somebody has to hear while
+nobody listens: nothing at QoS 1 is ever dropped. A later message on a topic never overtakes an earlier
+one, so what is retained at the end is the last one put.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class _Message:
     payload: bytes
     retain: bool
     at: int  # when it was put, service clock
+    heard: bool  # it is done only when somebody has got it
     packet_id: int = 0  # of the connection that was lost before it was confirmed
 
 
@@ -37,22 +39,20 @@ class Publisher:
 
     Args:
         link: Where they go.
-        limit: From so many unconfirmed messages on we are `full`: whoever feeds us should wait; at four
-            times as many we are `overfull`: whoever cannot wait should be turned away.
+        limit: With so many unconfirmed messages we are `full`: whoever feeds us should wait. Those that the
+            broker refused, or that nobody listened to, do not count so soon. With four times as many
+            altogether we are `overfull`: whoever cannot wait should be turned away.
         window: QoS 1 messages on their way at most; the broker may ask for fewer.
 
     Attributes:
         results: What became of messages so far; the keys are closed.
-        dropped_qos0: QoS 0 messages that came while the broker could not take them.
     """
 
     def __init__(self, link: Link, *, limit: int = 10_000, window: int = 100) -> None:
-        self.results = {"confirmed": 0, "no_subscribers": 0, "refused": 0, "sent_qos0": 0}
-        self.dropped_qos0 = 0
+        self.results = {"confirmed": 0, "no_subscribers": 0, "refused": 0}
         self._link = link
         self._limit = limit
         self._window = window
-        self._number = 0
         self._epoch = link.epoch
         self._queue: deque[_Message] = deque()
         self._sent: dict[int, _Message] = {}  # packet id -> message, in the order of sending
@@ -68,7 +68,12 @@ class Publisher:
     @property
     def full(self) -> bool:
         """Whether no more should be put; `put` itself refuses nothing, for a batch is not cut in two."""
-        return len(self) >= self._limit
+        return len(self._queue) + len(self._sent) >= self._limit or len(self) >= OVERFULL * self._limit
+
+    @property
+    def unheard(self) -> int:
+        """How many messages wait for somebody to listen."""
+        return sum(message.heard for message in self._refused)
 
     @property
     def overfull(self) -> bool:
@@ -81,33 +86,45 @@ class Publisher:
         heads = [*self._sent.values(), *list(self._queue)[:1], *list(self._refused)[:1]]
         return min((message.at for message in heads), default=None)
 
-    def put(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> int:
-        """Take a message over.
+    def put(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        heard: bool = False,
+        number: int = 0,
+        at: int = 0,
+    ) -> None:
+        """Take a message over; at QoS 0 it is lost where the broker cannot take it now.
 
-        Returns:
-            Its number, which `pump` returns once it is confirmed; 0 at QoS 0.
+        Args:
+            topic: UTF-8, without wildcards.
+            payload: Bytes.
+            qos: 0 or 1.
+            retain: Whether the broker keeps it for later subscribers.
+            heard: Whether it is done only when somebody has got it, not already when the broker has.
+            number: What `pump` returns once it is confirmed.
+            at: When it was made, service clock, µs; 0: now.
         """
         if qos == 0:
             if self._link.connected and not self._link.congested:
                 self._link.publish(topic.encode(), payload, 0, retain=retain)
-                self.results["sent_qos0"] += 1
-            else:
-                self.dropped_qos0 += 1
-            return 0
-        self._number += 1
-        self._queue.append(_Message(self._number, topic.encode(), payload, retain, self._link.clock()))
-        return self._number
+            return
+        at = at or self._link.clock()
+        self._queue.append(_Message(number, topic.encode(), payload, retain, at, heard))
 
     def pump(self) -> list[int]:
         """Take confirmations, send what the window allows.
 
         Returns:
-            Numbers of the messages that are confirmed since the last call.
+            Numbers of the messages that are done since the last call.
         """
         done = [
-            number
+            message.number
             for packet_id, reason in self._link.confirmed()
-            if (number := self._answered(packet_id, reason))
+            if (message := self._answered(packet_id, reason))
         ]
         if not self._link.connected:
             return done
@@ -122,23 +139,24 @@ class Publisher:
         self._link.flush()
         return done
 
-    def _answered(self, packet_id: int, reason: int) -> int:
-        """Note the broker's answer; return the message's number where it is done, else 0."""
+    def _answered(self, packet_id: int, reason: int) -> _Message | None:
+        """Note the broker's answer; return the message where it is done."""
         message = self._sent.pop(packet_id, None)
         if message is None:
-            return 0
+            return None
         message.packet_id = 0
-        if reason >= FIRST_FAILURE:
-            self.results["refused"] += 1
+        unheard = reason == NO_SUBSCRIBERS
+        if reason >= FIRST_FAILURE or (unheard and message.heard):
+            self.results["no_subscribers" if unheard else "refused"] += 1
             if not self._refused:
                 self._retry_at = monotonic() + self._backoff.pause()
             self._refused.append(message)
             self._refused_topics.add(message.topic)
-            return 0
+            return None
         if not self._refused:
             self._backoff.reset()
-        self.results["no_subscribers" if reason == NO_SUBSCRIBERS else "confirmed"] += 1
-        return message.number
+        self.results["no_subscribers" if unheard else "confirmed"] += 1
+        return message
 
     def _send_again(self) -> None:
         """Put what the lost connection left unconfirmed back to the front, marked as sent before."""

@@ -5,6 +5,7 @@ These are the words of `Link.problem`: they stand in the log and in /readyz.
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,31 @@ LOST_WITH_3_1_1 = (
     "the broker speaks MQTT 3.1.1 only: a publish that it denies looks delivered, only its own limits hold "
     "back a flood, and retained messages come again at each connect."
 )
+
+UNTRUSTED = {
+    9: "check the clocks here and there",
+    10: "have the broker's certificate renewed",
+    26: "the broker needs a certificate made for servers",
+    62: "write the name that it certifies in broker.url",
+    64: "write the name that it certifies in broker.url, or have it certify this address",
+}
+"""What to do about a broker's certificate, by OpenSSL's number (X509_V_ERR_*) of what is wrong with it."""
+
+NO_TLS = "check that broker.url names a TLS port"
+TLS_REMEDIES = (
+    ("certificate required", "the broker asks for a certificate: set broker.cert_file and broker.key_file"),
+    ("certificate expired", "renew broker.cert_file"),
+    ("certificate revoked", "the broker does not take broker.cert_file any more: have a new one made"),
+    ("unknown ca", "have broker.cert_file signed by a CA that the broker trusts"),
+    ("unsupported certificate", "have broker.cert_file made for clients"),
+    ("bad certificate", "check from when to when broker.cert_file is valid, and the clocks here and there"),
+    ("handshake failure", "check broker.cert_file where the broker asks for one, and the broker's ciphers"),
+    ("protocol", "the broker speaks only TLS older than 1.2, which protects nothing: update it"),
+)
+"""What to do about a TLS handshake, by a part of OpenSSL's words; the broker's words are its alerts."""
+
+ALERT = re.compile("^(SSLV3|TLSV1[0-9]*)_ALERT_")
+SOURCE = re.compile(r"^\[SSL\] | \(_ssl\.c:[0-9]+\)$")
 
 ENCRYPTED_KEY = (
     "broker.key_file is encrypted, and nobody is here to type its passphrase; name a key without one, in a "
@@ -30,15 +56,13 @@ def not_asked(broker: Address) -> str:
 def unreachable(broker: Address, error: Exception) -> str:
     """There is no TCP connection, or its TLS or websocket handshake failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"the broker at {broker} shows a certificate that we cannot trust ({error.verify_message}); set "
-            "broker.ca_file to the CA that signed it, and write the name that it certifies in broker.url."
-        )
+        why = error.verify_message.rstrip(".")
+        remedy = UNTRUSTED.get(error.verify_code, "set broker.ca_file to the CA that signed it")
+        return f"the broker at {broker} shows a certificate that we cannot trust ({why}); {remedy}."
     if isinstance(error, ssl.SSLError):
-        return (
-            f"TLS with the broker at {broker} fails ({error.reason or words(error)}); check that broker.url "
-            "names a TLS port, and broker.cert_file where the broker asks for a certificate."
-        )
+        why = words(error)
+        remedy = next((remedy for part, remedy in TLS_REMEDIES if part in why), NO_TLS)
+        return f"TLS with the broker at {broker} fails ({why}); {remedy}."
     return (
         f"the broker at {broker} cannot be reached ({words(error)}); check that it runs and that broker.url "
         "is right."
@@ -52,10 +76,8 @@ def no_answer(broker: Address) -> str:
 
 def hung_up(broker: Address) -> str:
     """The connection was closed instead of an answer to our login."""
-    return (
-        f"the broker at {broker} hangs up on our login; check its log, the port in broker.url, and "
-        "broker.cert_file where it asks for a certificate."
-    )
+    tls = "broker.cert_file where it asks for a certificate" if broker.tls else "whether that is a TLS port"
+    return f"the broker at {broker} hangs up on our login; check its log, the port in broker.url, and {tls}."
 
 
 def login_refused(broker: Address, reason: str) -> str:
@@ -77,7 +99,15 @@ def subscription_refused(broker: Address, name: str, reason: str) -> str:
 
 
 def taken_over(broker: Address, client_id: str) -> str:
-    """Somebody else logs in under our name, and each login throws the other out."""
+    """Somebody else has logged in under our name, and the broker says so."""
+    return (
+        f"another program has logged in at the broker at {broker} with our client id '{client_id}', and the "
+        "broker gave it our session; stop it, or set broker.client_id."
+    )
+
+
+def flapping(broker: Address, client_id: str) -> str:
+    """No login lasts: most likely somebody else has our name, and each throws the other out."""
     return (
         f"the broker at {broker} closes our connection again and again right after login: it seems that "
         f"another program uses the client id '{client_id}'; stop it, or set broker.client_id."
@@ -95,11 +125,15 @@ def lost(broker: Address, error: Exception | None) -> str:
     return f"the connection to the broker at {broker} is lost ({why}); connecting again."
 
 
-def unusable_file(setting: str, error: Exception) -> str:
+def unusable_file(setting: str, error: Exception, remedy: str = "name a file that this user can read") -> str:
     """A file that the configuration names is missing, or not what it should be."""
-    return f"{setting} cannot be used ({words(error)})."
+    return f"{setting} cannot be used ({words(error)}); {remedy}."
 
 
 def words(error: Exception) -> str:
     """Return the system's words for an error, without numbers and file names."""
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()
+    reason = getattr(error, "reason", None)
+    if isinstance(error, ssl.SSLError) and reason:
+        return ALERT.sub("", reason).lower().replace("_", " ")
+    text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()
+    return SOURCE.sub("", text)

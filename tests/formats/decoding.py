@@ -17,10 +17,26 @@ TOPIC = "plant/{site}/{device}"
 PUMP = "plant/north/pump-1"
 
 
+class Room:
+    """A roster with room for so many devices, none of which was heard of before."""
+
+    def __init__(self, devices: int = 100) -> None:
+        self._left = devices
+
+    def channels_of(self, _stream: str, _device: str) -> tuple[str, ...] | None:
+        """Return what is known of a device: nothing."""
+        return None
+
+    def refusal(self, _stream: str) -> str | None:
+        """Return why there is no room, where there is none."""
+        self._left -= 1
+        return "there is no room (max_devices)" if self._left < 0 else None
+
+
 def intake(*, max_devices: int = 100, **settings: Any) -> Intake:
     """Return an intake with one stream, `pumps`."""
     streams = {"pumps": IntakeSettings.model_validate({"topic": TOPIC, **settings})}
-    return Intake(streams, base="base", max_devices=max_devices, channels_of=lambda _stream, _device: ())
+    return Intake(streams, base="base", roster=Room(max_devices))
 
 
 def take(

@@ -7,7 +7,7 @@ import pytest
 from stream_detector.formats import intake as module
 from stream_detector.formats.intake import Intake, Oversized
 from stream_detector.formats.settings import IntakeSettings
-from tests.formats.decoding import NOW, intake, only, refusal, take, tally
+from tests.formats.decoding import NOW, Room, intake, only, refusal, take, tally
 
 GOOD = b'{"values": {"x": 1}}'
 
@@ -94,7 +94,7 @@ def test_many_topics(monkeypatch: pytest.MonkeyPatch) -> None:
     pumps.take([b"plant/" + b"n" * 60_000 + b"/p1"], [GOOD], [0], NOW)
     assert len(pumps._routes) <= 10
     assert max(map(len, pumps._routes)) < 20
-    assert len(pumps._streams[0]._tags) <= 11
+    assert len(pumps._streams["pumps"]._tags) <= 11
     assert pumps.devices_with_other_captures() == []
 
 
@@ -129,7 +129,7 @@ def test_streams_side_by_side() -> None:
         "a": IntakeSettings(topic="a/{device}"),
         "b": IntakeSettings(topic="b/{device}", format="scalar"),
     }
-    both = Intake(streams, base="base", max_devices=9, channels_of=lambda _stream, _device: ())
+    both = Intake(streams, base="base", roster=Room())
     assert both.filters == ["a/+", "b/+"]
     taken = both.take([b"a/1", b"b/1", b"b/1"], [GOOD, b"1", GOOD], [0, 0, 0], NOW)
     assert [readings.stream for readings in taken.readings] == ["a", "b"]

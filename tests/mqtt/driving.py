@@ -28,6 +28,8 @@ class Driver:
         client_id: Name of the session.
         subscriptions: Filters and their QoS.
         replayed: Those whose retained messages are wanted at each login.
+        optional: Those that we can do without.
+        formerly: Filters of an earlier configuration.
         settings: More of the section `broker`.
     """
 
@@ -39,6 +41,8 @@ class Driver:
         client_id: str = "detector",
         subscriptions: tuple[tuple[str, int], ...] = (("a/#", 1),),
         replayed: tuple[str, ...] = (),
+        optional: tuple[str, ...] = (),
+        formerly: tuple[str, ...] = (),
         **settings: Any,
     ) -> None:
         self.batches: list[Received] = []
@@ -50,6 +54,8 @@ class Driver:
             will=("status", b"offline"),
             clock=lambda: time_ns() // 1000,
             replayed=replayed,
+            optional=optional,
+            formerly=formerly,
         )
 
     @property

@@ -11,6 +11,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from stream_detector.mqtt.broker import EmbeddedBroker
 from tests.brokers import Mosquitto, Peer, Proxy, free_port, wait_for
 
 from .driving import (
@@ -418,17 +419,105 @@ def test_a_refused_subscription_is_tried_again() -> None:
         assert "a/#" in str(driver.link.last_error)
 
 
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_filter_that_is_not_wanted_any_more_leaves_nothing_behind(
+    mosquitto: Mosquitto, protocol: str
+) -> None:
+    """What an earlier configuration subscribed to is given back to a session that the broker has kept."""
+    with Driver(mosquitto.url, protocol=protocol, subscriptions=(("a/#", 1), ("both/#", 1))) as driver:
+        driver.until_ready()
+        assert not driver.link.session_present
+    now = {"protocol": protocol, "subscriptions": (("both/#", 1), ("b/#", 1))}
+    before = ("a/#", "both/#")
+    with Driver(mosquitto.url, formerly=before, **now).until_ready() as driver:
+        assert driver.link.session_present
+        driver.until(lambda: not driver.link.formerly)
+    with Peer(mosquitto.port) as peer:
+        for topic in ("a/away", "both/away", "b/away"):
+            peer.publish(topic)
+        with Driver(mosquitto.url, **now).until_ready() as driver:
+            for topic in ("a/here", "b/here"):
+                peer.publish(topic)
+            driver.until(lambda: len(driver.messages) == 3)
+            assert [topic for topic, _ in driver.messages] == ["both/away", "b/away", "b/here"]
+
+
+def test_what_the_broker_does_not_take_back_is_remembered() -> None:
+    """`formerly` holds what a later login has to give back: what was refused; nothing without a session."""
+
+    def keep_one(sock: socket.socket) -> None:
+        sock.sendall(b"\x20\x03\x01\0\0")
+        answer_subscribe(sock, 1)
+        packet = read_packet(sock)
+        assert packet[0] == 0xA2
+        sock.sendall(b"\xb0\x05" + packet[2:4] + b"\0\x87\x11")
+        wait_for_the_end(sock)
+
+    def know_nobody(sock: socket.socket) -> None:
+        grant(sock)
+        wait_for_the_end(sock)
+
+    formerly = ("old/1", "old/2", "a/#")
+    with ScriptedBroker(keep_one) as broker, Driver(broker.url, formerly=formerly) as driver:
+        assert driver.link.formerly == ["old/1", "old/2"]
+        driver.until(lambda: driver.link.formerly == ["old/1"])
+    with ScriptedBroker(know_nobody) as broker, Driver(broker.url, formerly=formerly) as driver:
+        driver.until(lambda: not driver.link.formerly)
+
+
+def test_what_we_can_do_without_is_delivered_where_it_is_granted(mosquitto: Mosquitto) -> None:
+    """An optional filter is asked for after the others and works like them."""
+    version = "$SYS/broker/version"
+    filters = (("a/#", 1), (version, 0))
+    with Driver(mosquitto.url, subscriptions=filters, optional=(version,)).until_ready() as driver:
+        driver.until(lambda: driver.messages)
+        assert driver.messages[0][0] == version
+
+
+def test_what_we_can_do_without_may_be_refused() -> None:
+    """An optional filter that the broker refuses is no problem, and is not asked for again."""
+
+    def refuse_the_second(sock: socket.socket) -> None:
+        grant(sock)
+        answer_subscribe(sock, 0x87)
+        asked.append(read_packet(sock))
+        wait_for_the_end(sock)
+
+    asked: list[bytes] = []
+    filters = (("a/#", 1), ("$SYS/x", 0))
+    with ScriptedBroker(refuse_the_second) as broker:
+        driver = Driver(broker.url, subscriptions=filters, optional=("$SYS/x",), keepalive_s=1)
+        with driver.until_ready():
+            driver.until(lambda: asked)
+            assert asked == [b"\xc0\0"]
+            assert driver.link.ready
+            assert driver.link.last_error is None
+
+
+def test_a_broker_that_hangs_up_on_what_we_can_do_without_is_not_asked_again() -> None:
+    """Some brokers end the connection instead of refusing a filter: that must not happen for ever."""
+    filters = (("a/#", 1), ("$SYS/broker/version", 0))
+    with EmbeddedBroker() as broker:
+        driver = Driver(broker.url("5"), subscriptions=filters, optional=("$SYS/broker/version",))
+        with driver.until_ready(), Peer(broker.port_v5) as peer:
+            driver.until(lambda: driver.link.epoch == 2 and driver.link.ready)
+            peer.publish("a/x", b"after")
+            driver.until(lambda: driver.payloads == [b"after"])
+            assert driver.link.epoch == 2
+
+
 def test_a_second_program_with_our_name_is_named() -> None:
-    """Session taken over (MQTT 5), or three logins that do not last: the problem names the client id."""
+    """Session taken over (MQTT 5), or three logins that do not last: two sentences with the client id."""
 
     def take_over(sock: socket.socket) -> None:
         grant(sock)
         sock.sendall(b"\xe0\x01\x8e")
 
     with ScriptedBroker(take_over, wait_for_the_end) as broker, Driver(broker.url) as driver:
-        driver.until_problem("client id 'detector'")
+        driver.until_problem("another program has logged in")
+        assert "client id 'detector'" in str(driver.link.problem)
     with ScriptedBroker(grant) as broker, Driver(broker.url) as driver:
-        driver.until_problem("client id 'detector'")
+        driver.until_problem("it seems that another program uses the client id 'detector'")
         assert len(broker.logins) == 3
 
 

@@ -50,11 +50,12 @@ def test_everything_put_is_confirmed_in_order(mosquitto: Mosquitto, protocol: st
     with Driver(mosquitto.url, protocol=protocol).until_ready() as driver, Peer(mosquitto.port) as peer:
         peer.subscribe("out/#")
         publisher = Publisher(driver.link)
-        numbers = [publisher.put("out/x", b"%d" % number) for number in range(1000)]
+        for number in range(1000):
+            publisher.put("out/x", b"%d" % number, number=number)
         assert publisher.oldest_at is not None
         done = pump_until(driver, publisher, lambda: len(publisher) == 0)
-        assert done == numbers
-        assert publisher.results == {"confirmed": 1000, "no_subscribers": 0, "refused": 0, "sent_qos0": 0}
+        assert done == list(range(1000))
+        assert publisher.results == {"confirmed": 1000, "no_subscribers": 0, "refused": 0}
         assert publisher.oldest_at is None
         messages = peer.wait_for(lambda messages: len(messages) == 1000)
         assert [message.payload for message in messages] == [b"%d" % number for number in range(1000)]
@@ -67,6 +68,23 @@ def test_nobody_listening_is_told_apart(mosquitto: Mosquitto) -> None:
         publisher.put("out/x", b"hello")
         pump_until(driver, publisher, lambda: len(publisher) == 0)
         assert publisher.results["no_subscribers"] == 1
+
+
+def test_what_somebody_has_to_hear_waits_for_a_listener(mosquitto: Mosquitto) -> None:
+    """It is tried again until somebody subscribes; what comes after it on its topic does not overtake it."""
+    with Driver(mosquitto.url, protocol="5").until_ready() as driver, Peer(mosquitto.port) as peer:
+        publisher = Publisher(driver.link)
+        for number in (1, 2):
+            publisher.put("alert/x", b"%d" % number, heard=True, number=number)
+        pump_until(driver, publisher, lambda: publisher.unheard == 2)
+        assert publisher.results["no_subscribers"] >= 1
+        peer.subscribe("alert/#")
+        done = pump_until(driver, publisher, lambda: len(publisher) == 0)
+        assert done == [1, 2]
+        assert [message.payload for message in peer.wait_for(lambda messages: len(messages) == 2)] == [
+            b"1",
+            b"2",
+        ]
 
 
 def test_a_cut_loses_nothing(mosquitto: Mosquitto, proxy: Proxy, protocol: str) -> None:
@@ -121,11 +139,12 @@ def test_a_refused_message_is_kept(start_mosquitto: Callable[..., Mosquitto]) ->
     with Driver(broker.url, protocol="5").until_ready() as driver:
         publisher = Publisher(driver.link)
         publisher.put("closed/x", b"1")
-        numbers = [publisher.put("open/x", b"%d" % number) for number in range(5)]
+        for number in range(5):
+            publisher.put("open/x", b"%d" % number, number=number)
         done = pump_until(
             driver, publisher, lambda: publisher.results["refused"] == 1 and len(publisher) == 1
         )
-        assert done == numbers
+        assert done == list(range(5))
         pump_until(driver, publisher, lambda: publisher.results["refused"] == 2)
         assert len(publisher) == 1
 
@@ -195,7 +214,7 @@ def test_full_is_advice(mosquitto: Mosquitto) -> None:
 
 
 def test_qos_0_is_for_now_or_never(mosquitto: Mosquitto) -> None:
-    """While there is no connection QoS 0 is dropped and counted; with one it is sent."""
+    """While there is no connection QoS 0 is dropped; with one it is sent."""
     with Driver(mosquitto.url) as driver, Peer(mosquitto.port) as peer:
         peer.subscribe("out")
         publisher = Publisher(driver.link)
@@ -204,8 +223,7 @@ def test_qos_0_is_for_now_or_never(mosquitto: Mosquitto) -> None:
         publisher.put("out", b"sent", qos=0)
         publisher.pump()
         (message,) = peer.wait_for(len)
-        assert (message.payload, publisher.dropped_qos0) == (b"sent", 1)
-        assert publisher.results["sent_qos0"] == 1
+        assert message.payload == b"sent"
 
 
 def test_qos_0_does_not_pile_up(mosquitto: Mosquitto) -> None:
@@ -216,12 +234,12 @@ def test_qos_0_does_not_pile_up(mosquitto: Mosquitto) -> None:
         for _ in range(500):
             publisher.put("out", bytes(100_000), qos=0)
             publisher.pump()
-        assert publisher.dropped_qos0 > 300
         mosquitto.thaw()
-        publisher.put("out", b"end", qos=0)
         pump_until(driver, publisher, lambda: not driver.link.congested)
-        sent = publisher.results["sent_qos0"]
-        wait_for(lambda: mosquitto.log().count("Received PUBLISH from detector") == sent)
+        publisher.put("out/end", b"", qos=0)
+        driver.poll()
+        wait_for(lambda: "'out/end'" in mosquitto.log(), what="the last one is there")
+        assert mosquitto.log().count("Received PUBLISH from detector") < 200
 
 
 def test_a_clogged_websocket_loses_nothing(start_mosquitto: Callable[..., Mosquitto]) -> None:

@@ -77,6 +77,7 @@ def test_a_broker_that_does_not_confirm(start_service: Callable[..., RunningServ
             int(broker.url.rpartition(":")[2]),
             broker={"keepalive_s": 600, "protocol": "5"},
             max_devices=90_000,
+            new_devices_per_minute=90_000,
         )
         service.wait_online()
         slow.deliver(range(1, LIMIT + 1), qos=1)

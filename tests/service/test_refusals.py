@@ -28,7 +28,7 @@ def refused(folder: Path, **changed: str) -> str:
     return run(folder)
 
 
-def run(folder: Path) -> str:
+def run(folder: Path, *, code: int = 2) -> str:
     """Run the service; return its one sentence."""
     ended = subprocess.run(
         [sys.executable, "-m", "stream_detector", "run"],
@@ -38,7 +38,7 @@ def run(folder: Path) -> str:
         timeout=60,
         check=False,
     )
-    assert ended.returncode == 2, ended.stderr
+    assert ended.returncode == code, ended.stderr
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
     assert line.startswith("stream-detector: ")

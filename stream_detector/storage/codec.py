@@ -1,0 +1,205 @@
+"""Records and device states <-> bytes, as they stand in the database.
+
+The layout of these bytes is part of the schema: a change that old files do not fit needs a migration.
+A value that is the same for a whole batch (mostly the arrival, the shape and the place in a list) is
+stored once: that halves what is to be synced to disk.
+"""
+
+from __future__ import annotations
+
+import zlib
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from stream_detector.core.alerts import Alert, Judged, Track
+from stream_detector.core.records import Gap, ModelSet, Readings, Record, Started, Tick
+from stream_detector.core.state import Cell, DeviceState, OpenAlert, RowLayout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+JOURNAL = """(position INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, stream TEXT NOT NULL,
+    standing INTEGER NOT NULL, content BLOB NOT NULL, sum INTEGER NOT NULL)"""
+"""The columns of a journal; `at` is the service clock, µs."""
+STANDING = ("gap", "model", "started")
+"""Kinds of records that concern every device, and so outlive the trimming of the journal."""
+
+_SMALL: Mapping[str, Any] = {"tick": Tick, "gap": Gap, "model": ModelSet, "started": Started}
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+_NOTHING = b""
+
+
+def checksum(*parts: object) -> int:
+    """Return the CRC-32 of a row of a table: of its key and its content, so that neither can be swapped.
+
+    Example:
+        >>> checksum("pumps", 17, b"body")
+        1086922760
+    """
+    total = 0
+    for part in parts:
+        total = zlib.crc32(part if isinstance(part, bytes) else f"{part}\0".encode(), total)
+    return total
+
+
+def record_row(position: int, record: Record) -> tuple[Any, ...]:
+    """Return a record as a row of a journal: its columns are `JOURNAL`."""
+    match record:
+        case Readings():
+            at = int(record.arrival[-1]) if len(record) else 0
+            what, content = ("readings", record.stream), _encode_readings(record)
+        case Tick(at):
+            what, content = ("tick", ""), _encode((at,))
+        case Gap(start, at):
+            what, content = ("gap", ""), _encode((start, at))
+        case ModelSet(at, stream, role, name, version, sha256):
+            what, content = ("model", stream), _encode((at, stream, role, name, version, sha256))
+        case Started(at, config_hash):
+            what, content = ("started", ""), _encode((at, config_hash))
+    standing = int(what[0] in STANDING)
+    return position, at, *what, standing, content, checksum(position, at, *what, content)
+
+
+def record_from(row: tuple[Any, ...]) -> Record | None:
+    """Return the record in a row of a journal; None where the row is damaged."""
+    position, at, kind, stream, _, content, total = row
+    if not isinstance(content, bytes) or total != checksum(position, at, kind, stream, content):
+        return None
+    if kind == "readings":
+        return _decode_readings(content)
+    found: Record = _SMALL[kind](*_decode(content))
+    return found
+
+
+def _encode_readings(readings: Readings) -> bytes:
+    names = list(dict.fromkeys(readings.devices))
+    place = dict(zip(names, range(len(names)), strict=True))
+    places = np.fromiter(map(place.__getitem__, readings.devices), _places(names), len(readings))
+    return _encode(
+        (
+            readings.stream,
+            names,
+            _pack(places),
+            len(readings),
+            readings.columns,
+            _pack(readings.shapes),
+            readings.values.tobytes(),
+            _pack(readings.ts),
+            _pack(readings.arrival),
+            _pack(readings.seq),
+            _pack(readings.index),
+            {device: dict(tags) for device, tags in readings.tags.items()},
+        )
+    )
+
+
+def _decode_readings(content: bytes) -> Readings:
+    stream, names, places, n, columns, shapes, values, ts, arrival, seq, index, tags = _decode(content)
+    return Readings(
+        stream=stream,
+        devices=[names[place] for place in _unpack(places, _places(names), n).tolist()],
+        columns=tuple(map(tuple, columns)),
+        shapes=_unpack(shapes, np.int32, n),
+        values=np.frombuffer(values, np.float64).copy(),
+        ts=_unpack(ts, np.int64, n),
+        arrival=_unpack(arrival, np.int64, n),
+        seq=_unpack(seq, np.int64, n),
+        index=_unpack(index, np.int32, n),
+        tags=tags,
+    )
+
+
+def _places(names: list[str]) -> type[Any]:
+    """Return the type of the places in a list of names."""
+    return np.uint16 if len(names) <= 1 << 16 else np.uint32
+
+
+def _pack(column: NDArray[Any]) -> bytes:
+    """Return a column's bytes, or those of its first value where all are the same."""
+    if len(column) > 1 and (column == column[0]).all():
+        return column[:1].tobytes()
+    return column.tobytes()
+
+
+def _unpack(content: bytes, dtype: type[Any], n: int) -> NDArray[Any]:
+    """Return a column of n values that may be written to, as those from a socket may."""
+    column = np.frombuffer(content, dtype)
+    return np.full(n, column[0]) if len(column) == 1 else column.copy()
+
+
+def encode_layout(layout: RowLayout) -> tuple[int, bytes]:
+    """Return a layout's id, which is a digest of its content, and the content."""
+    cells = [(cell.table, cell.name, cell.dtype, cell.shape) for cell in layout.cells]
+    content = _encode((layout.channels, layout.detector, cells, layout.in_use_since))
+    return layout_id(content), content
+
+
+def layout_id(content: bytes) -> int:
+    """Return 63 bits that stand for a layout."""
+    return int.from_bytes(blake2b(content, digest_size=8).digest(), "little") >> 1
+
+
+def decode_layout(content: bytes) -> RowLayout:
+    """Return a layout from its content."""
+    channels, detector, cells, since = _decode(content)
+    return RowLayout(
+        channels=tuple(channels),
+        detector=(detector[0], detector[1]),
+        cells=tuple(Cell(table, name, dtype, tuple(shape)) for table, name, dtype, shape in cells),
+        in_use_since=since,
+    )
+
+
+def encode_extras(state: DeviceState) -> tuple[bytes, bytes, bytes]:
+    """Return tags, tracks and what was told of a device; each empty where there is nothing."""
+    tags = _encode(dict(state.tags)) if state.tags else _NOTHING
+    tracks = (
+        _encode({kind: _track(track) for kind, track in state.tracks.items()}) if state.tracks else _NOTHING
+    )
+    told = _encode(state.told) if state.told else _NOTHING
+    return tags, tracks, told
+
+
+def decode_state(
+    device: str, layout: RowLayout, row: bytes, tags: bytes, tracks: bytes, told: bytes
+) -> DeviceState:
+    """Return a device's state from the columns of its row."""
+    told_before: list[Any] = _decode(told) if told else []
+    tracks_before: Mapping[Any, Any] = _decode(tracks) if tracks else {}
+    return DeviceState(
+        device=device,
+        tags=_decode(tags) if tags else {},
+        layout=layout,
+        row=row,
+        tracks={kind: _track_from(values) for kind, values in tracks_before.items()},
+        told=tuple((alert, severity) for alert, severity in told_before),
+    )
+
+
+def _track(track: Track) -> tuple[Any, ...]:
+    seen = [
+        (number, (judged.at, judged.ts, judged.identity, judged.score, judged.anomalous))
+        for number, judged in track.anomalous
+    ]
+    alert = track.alert
+    values = None if alert is None else tuple(getattr(alert, name) for name in Alert.__slots__)
+    return track.readings, seen, track.normal, values, track.held_back
+
+
+def _track_from(values: list[Any]) -> Track:
+    readings, seen, normal, alert, held_back = values
+    anomalous = [(number, Judged(*judged)) for number, judged in seen]
+    return Track(readings, anomalous, normal, None if alert is None else Alert(*alert), held_back)
+
+
+def alert_values(alert: OpenAlert) -> tuple[Any, ...]:
+    """Return an open alert as the columns of its row, checksum included."""
+    values = tuple(getattr(alert, name) for name in OpenAlert.__slots__)
+    return *values, checksum(*values)

@@ -1,0 +1,69 @@
+"""Proof 3: the n-th call of SQLite fails, for n = 1, 2, 3 … until a run ends without a fault.
+
+It is how SQLite itself is tested. Each run is the whole service, from its first start on an empty
+folder to its orderly end; the disk is full or broken for one call, and then well again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from itertools import count
+from typing import TYPE_CHECKING
+
+from tests.faults.arming import MARK, SQLITE_FAULTS
+from tests.faults.proof import Result
+from tests.faults.runs import Run, mosquitto
+from tests.faults.stories import MODES
+from tests.faults.truth import Verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.faults.forks import ForkServer
+
+READINGS = 150
+DEVICES = 3
+BURSTS = 3
+MOST = 2000
+
+
+def prove(forks: ForkServer, folder: Path, seed: int, step: int = 1) -> Result:
+    """Let one call after the other fail.
+
+    Args:
+        forks: What starts services.
+        folder: For their files.
+        seed: Of the stories.
+        step: Only each so-many-th call, beginning at one that the seed chooses.
+    """
+    total, runs = Verdict(), 0
+    for at in count(1 + seed % step, step):
+        verdict, happened = _one(forks, folder / str(at), seed, at)
+        verdict.problems = [f"call {at}: {problem}" for problem in verdict.problems]
+        total += verdict
+        shutil.rmtree(folder / str(at))
+        if not happened:
+            break
+        runs += 1
+        if at > MOST:
+            total.problems.append(f"after {MOST} calls there was still a fault")
+            break
+    every = "each" if step == 1 else f"each {step}th"
+    return Result(
+        "calls", f"{runs} runs, in which {every} of {at - 1} calls of SQLite failed: {total}", total.problems
+    )
+
+
+def _one(forks: ForkServer, folder: Path, seed: int, at: int) -> tuple[Verdict, bool]:
+    """Return what came of a run, and whether there was a fault in it."""
+    fault = list(SQLITE_FAULTS)[at % len(SQLITE_FAULTS)]
+    mode = MODES[at % len(MODES)]
+    with (
+        mosquitto(folder / "broker") as broker,
+        Run(forks, broker, folder / "run", seed=seed, mode=mode, readings=READINGS, devices=DEVICES) as run,
+    ):
+        run.begin({"fault": fault, "at": at})
+        for _ in range(BURSTS):
+            run.publish(len(run.messages) // BURSTS)
+        verdict = run.finish(excused=True)
+        return verdict, MARK in run.service.log()

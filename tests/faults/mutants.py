@@ -1,0 +1,99 @@
+"""Proof 6: the proofs can fail. A service that is spoilt on purpose must not pass them.
+
+Each mutant is the package with one piece of text replaced. It is copied, with what is compiled, to a
+folder of its own that comes first on the import path, and the proofs run against it as they do
+against the package; one of those that it names has to fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.faults.proof import Result
+
+if TYPE_CHECKING:
+    from tests.faults.forks import ForkServer
+
+ROOT = Path(__file__).parents[2]
+LONGEST_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A way to be wrong.
+
+    Attributes:
+        name: In words.
+        file: In the package.
+        old: Text that stands there once.
+        new: What stands there instead.
+        caught_by: Proofs, of which one has to fail.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    caught_by: tuple[str, ...]
+
+
+MUTANTS: tuple[Mutant, ...] = ()
+
+
+def prove(forks: ForkServer, folder: Path, seed: int, mutants: tuple[Mutant, ...] = MUTANTS) -> Result:
+    """Let each mutant run until a proof fails."""
+    del forks  # a mutant has a fork server of its own
+    problems, caught = [], []
+    for number, mutant in enumerate(mutants):
+        home = folder / str(number)
+        try:
+            make(mutant, home)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        by = next((proof for proof in mutant.caught_by if not _passes(proof, home, seed)), None)
+        if by is None:
+            problems.append(f"survived: {mutant.name} (proofs {', '.join(mutant.caught_by)})")
+        else:
+            caught.append(f"{mutant.name} ({by})")
+        shutil.rmtree(home)
+    return Result("mutants", f"{len(caught)} of {len(mutants)} caught: {', '.join(caught)}", problems)
+
+
+def make(mutant: Mutant, home: Path) -> None:
+    """Copy the package to a folder and spoil it there.
+
+    Raises:
+        ValueError: The text to replace does not stand there exactly once.
+    """
+    home.mkdir(parents=True)
+    shutil.copytree(ROOT / "stream_detector", home / "stream_detector")
+    (home / "tests").symlink_to(ROOT / "tests")
+    file = home / "stream_detector" / mutant.file
+    text = file.read_text()
+    if text.count(mutant.old) != 1:
+        raise ValueError(
+            f"{mutant.name}: {mutant.file} holds {text.count(mutant.old)} of {mutant.old!r}, not 1"
+        )
+    file.write_text(text.replace(mutant.old, mutant.new))
+
+
+def _passes(proof: str, home: Path, seed: int) -> bool:
+    """Return whether a mutant passes a proof; a proof that cannot be run at all is an error."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.faults", "--short", "--seed", str(seed), "--only", proof],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_S,
+        check=False,
+    )
+    assert str(home) in ended.stdout, f"it ran against another package: {ended.stdout}{ended.stderr}"
+    return ended.returncode == 0

@@ -1,0 +1,159 @@
+"""One run of a story: a broker, the service, who publishes, who listens, and how it ended."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
+
+from stream_detector.settings import load
+from stream_detector.storage.store import Store
+from tests.brokers import Mosquitto
+from tests.faults.stories import last_word, story, streams
+from tests.faults.supervised import Supervised
+from tests.faults.truth import Found, cells, judge, sent, uninterrupted
+from tests.faults.wire import Listener, Sensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from stream_detector.detectors.pyod import FittedModel
+    from tests.faults.forks import ForkServer
+    from tests.faults.stories import Mode
+    from tests.faults.truth import Verdict
+
+BEGIN_S = 60.0
+FINISH_S = 120.0
+
+
+@contextmanager
+def mosquitto(folder: Path, **options: Any) -> Iterator[Mosquitto]:
+    """Give a running broker; it ends, however its user did."""
+    broker = Mosquitto(folder, **options)
+    try:
+        yield broker.start()
+    finally:
+        broker.stop()
+
+
+class Run:
+    """A service that lives through a story, whatever is done to it.
+
+    Args:
+        forks: What starts it.
+        broker: Where it lives.
+        folder: For its files.
+        seed: Of the story.
+        mode: How readings say which one they are.
+        readings: In the story.
+        devices: That tell it.
+        port: Where the service finds the broker, if not where the others do.
+        login: More of the section `broker`.
+        changed: Stream -> other settings of it.
+        ignore: Fields of alerts that need not be equal.
+        models: Stream -> bundle that should score it.
+        others: Other sections of the configuration.
+    """
+
+    def __init__(
+        self,
+        forks: ForkServer,
+        broker: Mosquitto,
+        folder: Path,
+        *,
+        seed: object,
+        mode: Mode,
+        readings: int,
+        devices: int = 20,
+        port: int | None = None,
+        login: dict[str, Any] | None = None,
+        changed: Mapping[str, dict[str, Any]] | None = None,
+        ignore: Sequence[str] = (),
+        models: Mapping[str, FittedModel] | None = None,
+        **others: Any,
+    ) -> None:
+        self.mode: Mode = mode
+        self.broker = broker
+        self.messages = list(story(seed, mode, readings, devices))
+        self._rest = iter(self.messages)
+        self._ignore, self._models = ignore, models
+        self._stack = ExitStack()
+        self.sensor = self._stack.enter_context(Sensor(broker.port))
+        self.listener = self._stack.enter_context(Listener(broker.port))
+        self.service = Supervised(
+            forks,
+            folder,
+            broker={"url": f"mqtt://127.0.0.1:{port or broker.port}", **(login or {})},
+            streams=streams(mode, changed),
+            **others,
+        )
+
+    def begin(self, fault: Mapping[str, Any] | None = None) -> None:
+        """Start the service; from its subscription on, the broker keeps for it what is published."""
+        self.service.fork(fault)
+        self.service.keep_alive(self.service.is_ready, BEGIN_S, "it is ready")
+
+    def publish(self, messages: int) -> None:
+        """Publish the next messages of the story, and return once the broker has them."""
+        self.sensor.publish(islice(self._rest, messages))
+
+    def finish(self, *, excused: bool = False, then: Callable[[], object] = lambda: None) -> Verdict:
+        """Publish the rest, let the service come to an end in order, and compare.
+
+        Args:
+            excused: A fault may yet happen while it ends.
+            then: Called when all is taken in and told, before it ends.
+        """
+        last = last_word(self.mode)
+        self.sensor.publish(self._rest)
+        self.sensor.publish([last])
+        self.service.keep_alive(
+            lambda: self.listener.has_heard_of(last.device), FINISH_S, "the last alert is told"
+        )
+        then()
+        self.service.end_in_order(excused=excused)
+        settings = load(self.service.folder / "config.yaml")
+        told = [*self.messages, last]
+        expected = uninterrupted(settings, told, self._ignore, self._models)
+        found, waiting = self._found()
+        verdict = judge(found, expected, sent(told), self.mode)
+        if waiting:
+            verdict.problems.append(f"the outbox still holds {waiting} messages")
+        for key in self.listener.twins:
+            verdict.problems.append(f"told twice with different words: {key}")
+        return verdict
+
+    def redeliveries(self) -> int:
+        """Return how many messages the broker has delivered to the service once more."""
+        return sum(
+            b"Sending PUBLISH to stream-detector-" in line and b"(d1," in line for line in self._broker_log()
+        )
+
+    def _broker_log(self) -> Iterator[bytes]:
+        with (self.broker._folder / "log").open("rb") as log:
+            yield from log
+
+    def _found(self) -> tuple[Found, int]:
+        """Return what the service has told and kept, and how much it has not told."""
+        found = Found(refused=set(self.listener.refused))
+        for alert in self.listener.alerts.values():
+            found.add_alert(alert, self._ignore)
+        store = Store(self.service.folder / "state")
+        try:
+            for _, stream, state in store.rows():
+                found.devices[stream, state.device] = cells(state)
+            found.open = {(alert.id, alert.seq) for alert in store.open_alerts()}
+            return found, len(store.outbox())
+        finally:
+            store.close()
+
+    def __enter__(self) -> Self:
+        """Nothing to do: sensor and listener are there since it was made."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End everything, however the run went."""
+        if self.service.process is not None and not self.service.ended:
+            self.service.kill()
+        self._stack.close()
