@@ -97,6 +97,7 @@ class EverybodyIn:
     def refusal(self, stream: str) -> str | None:
         """Return why a stream can have no further device: never."""
         del stream
+        return None
 
 
 class Processing:

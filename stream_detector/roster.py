@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stream_detector.core.pipeline import Pipeline
-    from stream_detector.keeper import Keeper
+    from stream_detector.recovery import Recovery
     from stream_detector.settings import Settings
 
 MINUTE = 60_000_000
@@ -26,7 +26,7 @@ class Roster:
     Args:
         settings: The configuration.
         pipeline: Holds the devices in memory.
-        keeper: Brings those on disk back; asked for when it is needed.
+        recovery: Gives what brings those on disk back.
         clock: Service clock, µs.
     """
 
@@ -34,13 +34,13 @@ class Roster:
         self,
         settings: Settings,
         pipeline: Pipeline,
-        keeper: Callable[[], Keeper],
+        recovery: Callable[[], Recovery],
         clock: Callable[[], int],
     ) -> None:
         self._in_memory = settings.max_devices
         self._a_minute = settings.new_devices_per_minute
         self._pipeline = pipeline
-        self._keeper = keeper
+        self._recovery = recovery
         self._clock = clock
         self._tokens = dict.fromkeys(pipeline.streams, float(self._a_minute))
         self._counted_at = clock()
@@ -49,7 +49,7 @@ class Roster:
     def channels_of(self, stream: str, device: str) -> tuple[str, ...] | None:
         """Return the channels known of a device; None: it was never heard of."""
         found = self._pipeline.streams[stream]
-        if device in found.devices.slot_of or self._keeper().fetch(stream, device):
+        if device in found.devices.slot_of or self._recovery().fetch(stream, device):
             return found.channels_of(device)
         return None
 
@@ -60,7 +60,7 @@ class Roster:
         joined = joined if before == in_memory else 0  # those of the batches before are in memory by now
         if in_memory + joined >= self._in_memory:
             return f"the stream has {self._in_memory} devices already (max_devices)"
-        if self._keeper().evicted[stream] >= ON_DISK * self._in_memory:
+        if self._recovery().evicted[stream] >= ON_DISK * self._in_memory:
             return f"the stream has {ON_DISK * self._in_memory} devices on disk already (20 x max_devices)"
         now = self._clock()
         earned = (now - self._counted_at) * self._a_minute / MINUTE

@@ -153,7 +153,7 @@ class Service:
             self.telemetry,
             self.clock,
             readers,
-            roster=lambda pipeline: Roster(settings, pipeline, lambda: self._keeper, self.clock),
+            roster=lambda pipeline: Roster(settings, pipeline, lambda: self._keeper.recovery, self.clock),
             past_model=lambda wanted: model_of_the_past(settings, wanted),
         )
         self._historian = Historian(
@@ -225,7 +225,7 @@ class Service:
         for stream in self.settings.streams:
             model = load_wanted(self._watcher, stream, wanted[stream]) if stream in wanted else None
             chosen = self.processing.model_set(now, stream, model)
-            if not self._keeper.scores(chosen):
+            if not self._keeper.recovery.scores(chosen):
                 self.processing.record(decision, chosen)
             for warning in model.warnings if model else ():
                 self.telemetry.say("%s", warning)
@@ -323,7 +323,7 @@ class Service:
         self._conclude(decision, received)
 
     def _isolate(self, received: Received, error: Exception) -> None:
-        """Restore memory, and take the messages of a batch one by one: refuse the one that fails by itself."""
+        """Restore memory, and take a batch message by message: the one that fails by itself is refused."""
         self.telemetry.complain(
             "internal error",
             "a batch of %d messages could not be processed (%s); please report this",

@@ -94,9 +94,9 @@ class StreamSettings(IntakeSettings):
     )
     durability: Literal["journal", "checkpoint", "none"] | None = Field(
         None,
-        description="What outlives a crash. journal: everything, before it is acknowledged; checkpoint: windows"
-        " as they were some seconds before, and all alerts; none. null: journal at QoS 1, checkpoint at QoS 0,"
-        " where the broker promises nothing either.",
+        description="What outlives a crash. journal: everything, before it is acknowledged; checkpoint:"
+        " windows as they were some seconds before, and all alerts; none. null: journal at QoS 1, checkpoint"
+        " at QoS 0, where the broker promises nothing either.",
     )
     window: int = Field(64, ge=2, le=8192, description="Readings in a device's rolling window.")
     lateness_s: float = Field(

@@ -349,7 +349,7 @@ class Telemetry:
             self._series(self._gauges["alerts_active"], stream, severity).set(count)
 
     def broker_dropped(self, total: int) -> None:
-        """Note how many messages the broker has dropped since its start; what it had before ours is not ours."""
+        """Note how many messages the broker has dropped; what it had before our start is not ours."""
         before, self._broker_dropped = self._broker_dropped, total
         if before is None or total == before:
             return

@@ -55,7 +55,9 @@ class Kept:
             self.settings,
             self.telemetry,
             lambda: self.now,
-            roster=lambda pipeline: Roster(self.settings, pipeline, lambda: self.keeper, lambda: self.now),
+            roster=lambda pipeline: Roster(
+                self.settings, pipeline, lambda: self.keeper.recovery, lambda: self.now
+            ),
         )
         historian = Historian(self.settings.state_dir, keep_us=0, keep_bytes=0)
         self.keeper = Keeper(

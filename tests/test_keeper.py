@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,10 +51,10 @@ def test_a_crash_changes_nothing(tmp_path: Path, seed: int, durability: str) -> 
         gap = rng.random() < 0.05
         for published, one in zip(told, (calm, shaken), strict=True):
             one.now += SECOND
-            published += one.send(*batch)
+            published.extend(one.send(*batch))
             if gap:
                 one.record(Gap(one.now - SECOND, one.now))
-            published += one.tick()
+            published.extend(one.tick())
         if rng.random() < 0.2:
             if durability == "checkpoint":  # what a QoS 0 stream loses is what came since the last round
                 shaken.keeper.finish(deadline=float("inf"))
@@ -71,7 +72,10 @@ def test_a_crash_changes_nothing(tmp_path: Path, seed: int, durability: str) -> 
 def test_what_was_not_committed_never_happened(tmp_path: Path) -> None:
     """A batch that was decided but not written comes again, and counts once."""
     kept = Kept(tmp_path)
-    first, second = ("plant/n/a", {"ts": 1_769_990_000, "values": {"x": 1}}), ("plant/n/b", {"values": {"x": 1}})
+    first, second = (
+        ("plant/n/a", {"ts": 1_769_990_000, "values": {"x": 1}}),
+        ("plant/n/b", {"values": {"x": 1}}),
+    )
     kept.send(first, ids=[1])
     before = kept.states()
     kept.send(second, ids=[2], tell=False)
@@ -142,8 +146,6 @@ def test_a_damaged_row_costs_that_device_only(tmp_path: Path) -> None:
     kept.keeper.finish(deadline=float("inf"))
     states = kept.states()
     kept.let_go()
-    import sqlite3
-
     with sqlite3.connect(kept.settings.state_dir / "state.db") as file:
         file.execute("UPDATE devices SET cells = zeroblob(length(cells)) WHERE device = 'b'")
         file.execute("DELETE FROM journal WHERE standing = 0")
@@ -163,7 +165,7 @@ def test_many_devices_move_to_disk_and_come_back(tmp_path: Path) -> None:
         for one in (small, large):
             one.now += SECOND
             one.send((f"plant/n/p{k % 600}", {"ts": 1_769_990_000 + k, "values": {"x": k % 7}}))
-    assert small.keeper.evicted["pumps"] > 0
+    assert small.keeper.recovery.evicted["pumps"] > 0
     assert len(small.states()) <= 400
     assert small.total("messages_rejected_total") == 0
     assert small.total("readings_accepted_total") == 1200

@@ -18,6 +18,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from stream_detector.detectors.pyod import KINDS, import_library
 from stream_detector.errors import BundleError
 from stream_detector.models.files import MODEL
@@ -34,6 +36,7 @@ MEMORY_BYTES = 1 << 30  # on top of what the libraries take, which is 0.5 to 0.6
 CPU_S = 20
 WALL_S = 30  # from when the child is ready
 START_S = 120.0  # until it is: importing takes 1.5 s, on a small and busy machine 20 times that
+END_S = 5.0  # between a child's last word and its end
 POLL_S = 0.1  # how soon a request to stop is seen
 MAX_ANSWER_BYTES = 65_536
 
@@ -78,6 +81,11 @@ def hold(files: Files, detector: str, stopped: threading.Event | None = None) ->
 
 class _Stopped(Exception):  # noqa: N818 - nothing is wrong
     pass
+
+
+class _Answer(msgspec.Struct, forbid_unknown_fields=True):
+    reason: str | None
+    sentence: str = ""
 
 
 @contextlib.contextmanager
@@ -134,16 +142,15 @@ def _send(child: subprocess.Popen[bytes], files: Files) -> None:
         child.stdin.close()
 
 
-def _heed(folder: Path, answer: bytes) -> None:
+def _heed(folder: Path, line: bytes) -> None:
     """Raise what the child complains of. Its words are not trusted more than the bundle is."""
     try:
-        said = json.loads(answer)
-        reason, sentence = said["reason"], printable(said["sentence"])
-    except (ValueError, KeyError, TypeError):
-        reason, sentence = "", ""
-    if reason in REASONS:
-        raise BundleError(sentence, reason=reason)
-    if reason is not None:
+        answer = msgspec.json.decode(line, type=_Answer)
+    except msgspec.DecodeError:
+        answer = _Answer(reason="")
+    if answer.reason in REASONS:
+        raise BundleError(printable(answer.sentence), reason=answer.reason)
+    if answer.reason is not None:
         raise refused(folder, f"{MODEL} made the process of its trial talk nonsense", "crash")
 
 
@@ -161,7 +168,7 @@ def _died(folder: Path, child: subprocess.Popen[bytes]) -> BundleError:
 def _end_of(child: subprocess.Popen[bytes]) -> str:
     """Return how a child that has closed its pipe has ended: a signal's name, or its exit status."""
     try:
-        status = child.wait(timeout=5)
+        status = child.wait(timeout=END_S)
     except subprocess.TimeoutExpired:
         return "silent"
     return signal.Signals(-status).name if status < 0 else f"status {status}"

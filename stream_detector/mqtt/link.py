@@ -39,7 +39,6 @@ SHORT_LIFE_S = 5.0  # a connection that ends sooner after its login ...
 SHORT_LIVES = 3  # ... as often as this in a row was taken from us
 FIRST_OWN_ID = 1024  # packet ids below are paho's, for SUBSCRIBE and UNSUBSCRIBE
 REFUSED_VERSION = {0x01, 0x84}
-REFUSED_LOGIN = {0x86, 0x87}  # paho translates the codes of 3.1.1 to these
 SESSION_TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
 
@@ -505,8 +504,9 @@ class Link:
         """Return the sentence for a connection that the broker, or the network, has ended."""
         error = connection.client.error
         if connection.refused is not None:
-            login = connection.refused_code in REFUSED_LOGIN
-            return (sentences.login_refused if login else sentences.refused)(self._broker, connection.refused)
+            return sentences.refused(
+                self._broker, connection.refused_code, connection.refused, self._client_id
+            )
         if connection.logged_in_at is None:
             if connection.hung_up or error is None:
                 return sentences.hung_up(self._broker)

@@ -39,6 +39,17 @@ TLS_REMEDIES = (
 )
 """What to do about a TLS handshake, by a part of OpenSSL's words; the broker's words are its alerts."""
 
+REFUSALS = {
+    0x85: "it does not like the client id '{}': set broker.client_id",
+    0x86: "check broker.username and its password",
+    0x87: "check broker.username and its password, and whether it allows the client id '{}'",
+    0x8A: "it has banned us: see its log",
+    0x97: "it allows no more: raise its limit of connections",
+    0x9A: "let it keep retained messages, which status and state need",
+    0x9B: "let it take QoS 1, which nothing is safe without",
+}
+"""What to do about a refused login, by the code in CONNACK (MQTT 5, section 3.2.2.2)."""
+
 ALERT = re.compile("^(SSLV3|TLSV1[0-9]*)_ALERT_")
 SOURCE = re.compile(r"^\[SSL\] | \(_ssl\.c:[0-9]+\)$")
 
@@ -80,14 +91,10 @@ def hung_up(broker: Address) -> str:
     return f"the broker at {broker} hangs up on our login; check its log, the port in broker.url, and {tls}."
 
 
-def login_refused(broker: Address, reason: str) -> str:
-    """User or password are wrong, or may not log in."""
-    return f"the broker at {broker} refuses our login ({reason}); check broker.username and its password."
-
-
-def refused(broker: Address, reason: str) -> str:
-    """The broker does not want us for another reason."""
-    return f"the broker at {broker} refuses the connection ({reason}); check broker.protocol and its log."
+def refused(broker: Address, code: int, reason: str, client_id: str) -> str:
+    """The broker answers our login with a refusal; the codes are those of MQTT 5."""
+    remedy = REFUSALS.get(code, "check broker.protocol and the broker's log").format(client_id)
+    return f"the broker at {broker} refuses our login ({reason}); {remedy}."
 
 
 def subscription_refused(broker: Address, name: str, reason: str) -> str:

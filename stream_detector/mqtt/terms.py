@@ -21,7 +21,6 @@ class Terms:
         receive_maximum: How many unconfirmed QoS 1 messages it takes from us.
         max_packet: Bytes of the largest packet it takes; None: no limit is told.
         max_qos: 0, 1 or 2.
-        retain: Whether it keeps retained messages.
         keepalive_s: The keepalive that holds instead of ours; 0: ours.
     """
 
@@ -29,7 +28,6 @@ class Terms:
     receive_maximum: int = LAST_ID
     max_packet: int | None = None
     max_qos: int = 2
-    retain: bool = True
     keepalive_s: int = 0
 
     @classmethod
@@ -40,6 +38,5 @@ class Terms:
             receive_maximum=max(1, getattr(properties, "ReceiveMaximum", LAST_ID)),
             max_packet=getattr(properties, "MaximumPacketSize", None),
             max_qos=getattr(properties, "MaximumQoS", 2),
-            retain=bool(getattr(properties, "RetainAvailable", 1)),
             keepalive_s=getattr(properties, "ServerKeepAlive", 0),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -101,11 +102,9 @@ class Connection:
 
     def roll_back(self) -> None:
         """Undo an open transaction; what cannot be undone now is undone by the next opening."""
-        if self.raw.in_transaction:
-            try:
+        with suppress(sqlite3.Error):
+            if self.raw.in_transaction:
                 self.run("ROLLBACK")
-            except sqlite3.Error:
-                return
 
     def close(self) -> None:
         """Close the file."""

@@ -99,7 +99,7 @@ class Historian:
     def move(self) -> None:
         """Move everything that is offered, and drop what is too old; the thread does so every second."""
         try:
-            self._checkpoint()
+            self._journal().run("PRAGMA wal_checkpoint(PASSIVE)").close()
             while self._keeps and self._copied < self._offered and not self._stopping.is_set():
                 self._move_bite()
                 self._stopping.wait(NAP_S)
@@ -110,7 +110,7 @@ class Historian:
         except (sqlite3.Error, OSError) as error:
             if self._segment is not None and isinstance(error, sqlite3.Error) and is_damage(error):
                 self._broken.add(self._segment.path)  # the next try begins another one
-            self._let_go()
+                self._let_go()
             self.problem = (
                 f"the history in {self._dir / FOLDER} cannot be written ({error}):"
                 f" {ADVICE[reason_of(error)]}; until then the journal grows"
@@ -120,18 +120,16 @@ class Historian:
         while not self._stopping.wait(EVERY_S):
             self.move()
 
-    def _checkpoint(self) -> None:
-        """Take over what is in the store's log, as far as nobody has to wait for it."""
+    def _journal(self) -> Connection:
         if self._tail is None:
             self._tail = Connection(self._dir / FILE, "rw")
-        self._tail.run("PRAGMA wal_checkpoint(PASSIVE)").close()
+        return self._tail
 
     def _move_bite(self) -> None:
-        assert self._tail is not None
         sql = "SELECT * FROM journal WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
         rows: list[tuple[Any, ...]] = []
         size, offered = 0, self._offered
-        more = self._tail.run(sql, (self._copied, offered, BITE))
+        more = self._journal().run(sql, (self._copied, offered, BITE))
         while size < BITE_BYTES and (row := more.fetchone()):
             rows.append(row)
             size += len(row[5])
@@ -149,7 +147,9 @@ class Historian:
         if self._segment is None:
             last = segments(self._dir)[-1:]
             if last and last[0] not in self._broken:
+                self._broken.add(last[0])  # until it turns out that it is not
                 self._segment = _Segment(last[0])
+                self._broken.discard(last[0])
         if self._segment is None or not self._segment.has_room(at, largest):
             if self._segment is not None:
                 self._segment.close()

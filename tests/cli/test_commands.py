@@ -191,59 +191,6 @@ def test_train_again_makes_the_next_version(tmp_path: Path) -> None:
         assert f"version {version}" in done.stdout, done.stderr
 
 
-def test_check_says_a_line_each_and_ends_with_0(tmp_path: Path, broker: Mosquitto | EmbeddedBroker) -> None:
-    """All is well: every line says ok."""
-    done = run("check", "--config", configuration(tmp_path, broker.port), cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
-        ["ok", what]
-        for what in ("configuration", "state_dir", "models", "http", "broker", "subscribe", "publish")
-    ]
-
-
-def test_check_names_the_remedy_for_each_failure(tmp_path: Path) -> None:
-    """No broker, no model, a taken port: a sentence each, exit code 1."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        config = configuration(tmp_path, free_port(), model="nowhere")
-        text = re.sub(r"listen: '[^']+'", f"listen: '127.0.0.1:{taken.getsockname()[1]}'", config.read_text())
-        config.write_text(text)
-        done = run("check", "--config", config, cwd=tmp_path)
-    assert done.returncode == 1
-    failed = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("FAIL")}
-    assert set(failed) == {"models", "http", "broker"}
-    assert "train one" in failed["models"]
-    assert "set http.listen to another port" in failed["http"]
-    assert "check that it runs" in failed["broker"]
-
-
-@pytest.mark.mosquitto
-def test_check_finds_what_the_broker_forbids(
-    tmp_path: Path, start_mosquitto: Callable[..., Mosquitto]
-) -> None:
-    """A publish that the broker denies looks delivered; the canary that does not come back tells."""
-    mosquitto = start_mosquitto(acl="topic read hall/#\ntopic read stream_detector/#\n")
-    done = run("check", "--config", configuration(tmp_path, mosquitto.port), cwd=tmp_path)
-    assert done.returncode == 1
-    assert re.search(r"FAIL\s+publish\s.*allow writing stream_detector/#", done.stdout), done.stdout
-
-
-@pytest.mark.mosquitto
-def test_check_finds_a_wrong_password(tmp_path: Path, start_mosquitto: Callable[..., Mosquitto]) -> None:
-    """The sentence says that the login is refused, and never shows the password."""
-    mosquitto = start_mosquitto(passwords={"detector": "right"})
-    config = configuration(tmp_path, mosquitto.port)
-    broker = (
-        f"broker: {{username: detector, password: planted-secret, url: 'mqtt://127.0.0.1:{mosquitto.port}'}}"
-    )
-    config.write_text(re.sub(r"broker: \{.*\}", broker, config.read_text()))
-    done = run("check", "--config", config, cwd=tmp_path)
-    assert done.returncode == 1
-    assert re.search(r"FAIL\s+broker", done.stdout)
-    assert "planted-secret" not in done.stdout + done.stderr
-
-
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

@@ -7,6 +7,7 @@ the k-th time; if that ends it, it is started anew, as a supervisor would.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from tests.faults.arming import FAULTS, MARK
 from tests.faults.proof import Result
 from tests.faults.runs import Run, mosquitto
 from tests.faults.stories import MODES, STREAMS, seeded
-from tests.faults.truth import Verdict
+from tests.faults.truth import Verdict, attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,9 +45,8 @@ def prove(
     total = Verdict()
     for number, (place, fault) in enumerate(chosen):
         one = _swap if place == SWAP else _one
-        verdict = one(forks, folder / str(number), seed, place, fault)
-        verdict.problems = [f"{place}, {fault}: {problem}" for problem in verdict.problems]
-        total += verdict
+        run = partial(one, forks, folder / str(number), seed, place, fault)
+        total += attempt(run, f"{place}, {fault}")
     places = len({place for place, _ in chosen})
     return Result("places", f"{len(chosen)} faults at {places} places: {total}", total.problems)
 

@@ -31,7 +31,7 @@ class Result:
         """Return the one line, with what is wrong below it."""
         word = "FAIL" if self.problems else "PASS"
         lines = [f"{self.name:<10} {word}  {self.text}  seed {seed}  {seconds:.0f} s"]
-        lines += [f"    {problem}" for problem in self.problems[:SHOWN]]
+        lines += ["    " + problem.replace("\n", "\n        ") for problem in self.problems[:SHOWN]]
         if len(self.problems) > SHOWN:
             lines.append(f"    and {len(self.problems) - SHOWN} more")
         if self.problems:

@@ -101,21 +101,26 @@ class Supervised(RunningService):
                 self.fork()
             return bool(until())
 
-        wait_for(done, timeout_s, f"{what}\n{self.tail()}")
+        try:
+            wait_for(done, timeout_s, what)
+        except AssertionError as error:
+            raise AssertionError(
+                f"{error}; ended with {self.ends}; {self.reasons()}\n{self.tail()}"
+            ) from None
 
-    def end_in_order(self, *, excused: bool = False) -> None:
-        """End it with SIGTERM; it must obey.
-
-        Args:
-            excused: A fault may happen just now; then it is started once more, to end without one.
-        """
+    def end_in_order(self) -> None:
+        """End it with SIGTERM; it must obey."""
+        self.wait_url()  # before, nobody has told it what to do with signals
         code = self.stop(signal.SIGTERM)
-        if code != 0 and excused:
-            self.ends.append(code)
-            self.fork()
-            self.wait_url()
-            code = self.stop(signal.SIGTERM)
         assert code == 0, f"exit code {code} after SIGTERM\n{self.tail()}"
+
+    def end_somehow(self) -> None:
+        """End it with SIGTERM although a fault may happen just then; start it once more, to end without one."""
+        self.wait_url()
+        self.ends.append(self.stop(signal.SIGTERM))
+        self.fork()
+        wait_for(self.is_ready, START_S, "it is ready once more")
+        self.end_in_order()
 
     def tail(self, lines: int = 15) -> str:
         """Return the end of its log."""
@@ -124,7 +129,7 @@ class Supervised(RunningService):
     def reasons(self) -> list[str]:
         """Return why it is not ready; empty also while nobody can be asked."""
         with suppress(OSError):
-            return super().reasons()
+            return super().reasons() if self._find_url() else []
         return []
 
     def is_ready(self) -> bool:

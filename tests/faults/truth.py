@@ -18,7 +18,7 @@ from stream_detector.processing import Decision, Processing
 from stream_detector.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -167,6 +167,16 @@ class Verdict:
         for name in ("lost", "twice", "alerts", "of_alerts", "windows", "of_windows", "problems"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
+
+
+def attempt(run: Callable[[], Verdict], name: str) -> Verdict:
+    """Return what a run came to; one that did not come to its end is a problem, not the end of the proof."""
+    try:
+        verdict = run()
+    except AssertionError as error:
+        return Verdict(problems=[f"{name}: {error}"])
+    verdict.problems = [f"{name}: {problem}" for problem in verdict.problems]
+    return verdict
 
 
 def judge(found: Found, expected: Found, counts: Mapping[Key, int], mode: Mode) -> Verdict:

@@ -1,6 +1,6 @@
 """Claims about hostile bundles: none gets in, none runs code, and the model in use scores on.
 
-Every one of the corpus comes as version 6 to a watcher that has version 5 loaded.
+Every one of the corpus comes as version 3 to a watcher that has version 2 loaded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from tests.models.crafting import CANARY, CORPUS, Hostile, evil
 from tests.models.examples import feature_rows, trained
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from stream_detector.detectors.pyod import FittedModel
@@ -32,15 +31,15 @@ ROWS = feature_rows(50, seed=3)
 
 
 class Guarded:
-    """A watcher with a sound version 5 loaded, and a sound version 6 that stands elsewhere."""
+    """A watcher with a sound version 2 loaded, and a sound version 3 that stands elsewhere."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         store = root / "store"
-        saved = [bundle.save(trained("iforest"), store) for _ in range(6)]
-        self.sound = saved[5]
-        self.folder = root / "models" / "pumps" / "6"
-        shutil.copytree(saved[4], self.folder.parent / "5")
+        saved = [bundle.save(trained("iforest"), store) for _ in range(3)]
+        self.sound = saved[2]
+        self.folder = root / "models" / "pumps" / "3"
+        shutil.copytree(saved[1], self.folder.parent / "2")
         self.watcher = ModelWatcher(root / "models", {"plant": "pumps"}, self._misfit)
         self.model = self.watcher.load_now("pumps")
         self.scores = self.model.raw(ROWS)
@@ -50,7 +49,7 @@ class Guarded:
         return misfit(stream, STREAM, model)
 
     def clear(self) -> None:
-        """Remove version 6, and let the watcher see that."""
+        """Remove version 3, and let the watcher see that."""
         if self.folder.is_dir():
             shutil.rmtree(self.folder)
         else:
@@ -65,7 +64,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Guarded:
 
 
 @pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+def children(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count the trials that are held."""
     held: Counter[str] = Counter()
     hold = trial.hold
@@ -79,9 +78,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
 
 
 @pytest.mark.parametrize("hostile", CORPUS, ids=[hostile.id for hostile in CORPUS])
-def test_a_hostile_bundle_changes_nothing(
-    hostile: Hostile, guarded: Guarded, children: Counter[str]
-) -> None:
+def test_a_hostile_bundle_changes_nothing(hostile: Hostile, guarded: Guarded, children: Counter[str]) -> None:
     """It is refused once, for its own reason, in one printable line that names it; no code of it runs.
 
     The model in use stays and scores the same. Where a look at the files is enough, there is no child.
@@ -98,7 +95,7 @@ def test_a_hostile_bundle_changes_nothing(
     finally:
         guarded.clear()
     assert isinstance(report, Refused)
-    assert (report.stream, report.name, report.version) == ("plant", "pumps", "6")
+    assert (report.stream, report.name, report.version) == ("plant", "pumps", "3")
     assert report.reason == hostile.reason, report.message
     assert report.message.isprintable()
     assert "pumps" in report.message
@@ -117,18 +114,20 @@ def test_every_reason_can_happen() -> None:
 
 def test_the_canary_sings(tmp_path: Path) -> None:
     """Were the pickle of the corpus loaded, it would be seen."""
-    folder = tmp_path / "models" / "pumps" / "6"
+    folder = tmp_path / "models" / "pumps" / "3"
     pickle.loads(pickle.dumps(evil(folder)))  # noqa: S301 - our own
     assert (tmp_path / CANARY).exists()
 
 
-@pytest.mark.parametrize("name", ["4", "7\N{RIGHT-TO-LEFT OVERRIDE}", "\N{FULLWIDTH DIGIT SEVEN}", "07", "7 "])
+@pytest.mark.parametrize(
+    "name", ["1", "7\N{RIGHT-TO-LEFT OVERRIDE}", "\N{FULLWIDTH DIGIT SEVEN}", "07", "7 "]
+)
 def test_what_is_no_newer_version_is_not_looked_at(
     name: str, guarded: Guarded, children: Counter[str]
 ) -> None:
     """A lower version is no news, however sound; what is no number is no version."""
     folder = guarded.folder.with_name(name)
-    shutil.copytree(guarded.sound.with_name("4"), folder)
+    shutil.copytree(guarded.sound.with_name("1"), folder)
     try:
         guarded.watcher.look()
         guarded.watcher.look()

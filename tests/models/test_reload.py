@@ -1,4 +1,7 @@
-"""Claims about the watcher: what is new is loaded, what is broken changes nothing."""
+"""Claims about the watcher: what is new is loaded, what is broken changes nothing.
+
+Trials are left out: each takes a second or two, and test_trial has a watcher that holds them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stream_detector.errors import BundleError
-from stream_detector.models import bundle
+from stream_detector.models import bundle, trial
 from stream_detector.models.reload import Loaded, ModelWatcher, Refused
 from tests.models.examples import trained
 
@@ -20,6 +23,12 @@ if TYPE_CHECKING:
     from stream_detector.detectors.pyod import FittedModel
 
 WANTED = {"plant": "pumps"}
+
+
+@pytest.fixture(autouse=True)
+def no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verify bundles in this process alone."""
+    monkeypatch.setattr(trial, "hold", lambda _files, _detector, _stopped: None)
 
 
 @pytest.fixture
@@ -88,6 +97,20 @@ def test_a_broken_version_is_reported_once_and_the_old_one_stays(
     (folder / "model.skops").write_bytes(good)
     (report,) = looks(watcher, 3)
     assert isinstance(report, Loaded)
+
+
+def test_what_was_removed_is_news_when_it_comes_back(save: Callable[..., Path], tmp_path: Path) -> None:
+    """Who copies the same broken folder again is told again."""
+    save()
+    watcher = ModelWatcher(tmp_path, WANTED, all_fit)
+    watcher.load_now("pumps")
+    folder = save()
+    damage(folder)
+    assert len(looks(watcher, 3)) == 1
+    folder.rename(tmp_path / "elsewhere")
+    assert looks(watcher, 1) == []
+    (tmp_path / "elsewhere").rename(folder)
+    assert len(looks(watcher, 3)) == 1
 
 
 def test_a_folder_that_is_still_being_copied_is_not_refused(
@@ -165,7 +188,7 @@ def test_what_does_not_fit_one_of_its_streams_is_passed_over(
     running = ModelWatcher(tmp_path, wanted, annex_takes_only_version_1)
     running.load_now("pumps")
     save()
-    found = looks(running, 3)
+    found = looks(running, 1)
     started = ModelWatcher(tmp_path, wanted, annex_takes_only_version_1)
     assert started.load_now("pumps").version == "1"
     assert started.take() == found

@@ -21,11 +21,11 @@ GOOD = {
 }
 
 
-def refused(folder: Path, **changed: str) -> str:
+def refused(folder: Path, *, code: int = 2, **changed: str) -> str:
     """Run the service with a configuration; return its one sentence."""
     text = "".join(f"{key}: {value}\n" for key, value in {**GOOD, **changed}.items())
     (folder / "config.yaml").write_text(text)
-    return run(folder)
+    return run(folder, code=code)
 
 
 def run(folder: Path, *, code: int = 2) -> str:
@@ -86,5 +86,5 @@ def test_a_state_dir_that_cannot_be_used(text: str | None, tmp_path: Path) -> No
         (tmp_path / "state" / "instance").mkdir(parents=True)
     else:
         (tmp_path / "state").write_text(text)
-    sentence = refused(tmp_path)
-    assert sentence.startswith("state_dir: state cannot be used (")
+    sentence = refused(tmp_path, code=3)
+    assert sentence.startswith("state_dir state cannot be used (")

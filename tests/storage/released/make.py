@@ -1,0 +1,123 @@
+"""Writes `schema-1/state.db`, as version 1 did: ``python -m tests.storage.released.make``.
+
+The file is kept as it is for ever: what a release has written, every later one must read. A new schema
+gets a folder and a script of its own; this one is here to show what the file holds.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from stream_detector.core.alerts import Alert, Judged, Track
+from stream_detector.core.events import AlertChanged
+from stream_detector.core.records import NO_SEQ, Gap, ModelSet, Readings, Started, Tick
+from stream_detector.core.state import Cell, DeviceState, OpenAlert, RowLayout
+from stream_detector.publications import Publication
+from stream_detector.storage.store import Change, Store, Waiting
+from tests.storage.examples import plain
+
+AT = 1_700_000_000_000_000
+
+RECORDS = [
+    (1, Started(AT, "c0ffee")),
+    (2, ModelSet(AT, "pumps", "live", "forest", "3", "ab" * 32)),
+    (
+        3,
+        Readings(
+            stream="pumps",
+            devices=["pump-1", "pümp 2", "pump-1"],
+            columns=(("a", "b"), ("c",)),
+            shapes=np.array([0, 1, 0], np.int32),
+            values=np.array([1.5, np.nan, -0.0, 1e300, 2.5]),
+            ts=np.array([AT, AT + 1, AT + 2]),
+            arrival=np.array([AT + 5] * 3),
+            seq=np.array([7, NO_SEQ, 8]),
+            index=np.array([0, 1, 2], np.int32),
+            tags={"pump-1": {"site": "north"}},
+        ),
+    ),
+    (4, Tick(AT + 10)),
+    (5, Gap(AT + 20, AT + 30)),
+]
+LAYOUT = RowLayout(
+    channels=("a", "b"),
+    detector=("forest", "3"),
+    cells=(Cell("device", "newest", "<i8", ()), Cell("layout", "ring", "<f4", (2, 2))),
+    in_use_since=AT,
+)
+ALERT = Alert("4d9243edcfdcfdf39f75038b", 2, AT, "critical", 2.5, AT + 2, 2.5, None)
+STATES = [
+    DeviceState(
+        device="pump-1",
+        tags={"site": "north"},
+        layout=LAYOUT,
+        row=bytes(range(24)),
+        tracks={
+            "point": Track(
+                9, [(8, Judged(AT, AT, 2**64 - 1, 1.25, anomalous=True))], 1, ALERT, held_back=True
+            )
+        },
+        told=(("4d9243edcfdcfdf39f75038b", "critical"),),
+    ),
+    DeviceState(device="pümp 2", tags={}, layout=LAYOUT, row=bytes(24)),
+]
+RAISED = AlertChanged(
+    event="raise",
+    id=ALERT.id,
+    seq=2,
+    kind="point",
+    stream="pumps",
+    device="pump-1",
+    tags={},
+    severity="critical",
+    score=2.5,
+    peak_score=2.5,
+    raw_score=5.0,
+    threshold=2.0,
+    confidence=0.99,
+    started_at=AT,
+    updated_at=AT + 2,
+    ended_at=None,
+    received_at=AT + 5,
+    values={},
+    expected={},
+    contributions=(),
+    reason="",
+    model_name="forest",
+    model_version="3",
+)
+MESSAGE = Publication("stream_detector/alert/pumps/pump-1", b'{"a": 1}', retain=True)
+
+CHANGE = Change(
+    records=RECORDS,
+    outbox=[(1, MESSAGE, AT + 6)],
+    alerts=[RAISED],
+    rows=[(3, "pumps", STATES[0]), (5, "pumps", STATES[1])],
+    evicted=[("pumps", "pümp 2")],
+    deliveries=[(4, 2**63 - 1), (5, 0)],
+    facts={"k": "v"},
+    trim=0,
+    alive_at=AT + 40,
+)
+EXPECTED = {
+    "records": [(position, plain(record)) for position, record in RECORDS],
+    "rows": [(3, "pumps", STATES[0])],
+    "evicted": {"pump-0": None, "pump-1": (3, STATES[0])},
+    "alerts": [OpenAlert("pumps", "pump-1", "point", ALERT.id, 2, AT, "critical", 2.5, AT + 2)],
+    "outbox": [Waiting(1, MESSAGE, AT + 6)],
+    "deliveries": [(4, 2**63 - 1), (5, 0)],
+    "k": "v",
+    "head": (5, 1, AT + 40),
+    "damaged": [],
+}
+
+if __name__ == "__main__":
+    folder = Path(__file__).parent / "schema-1"
+    shutil.rmtree(folder, ignore_errors=True)
+    store = Store(folder)
+    store.commit(CHANGE)
+    store.close()
+    (folder / "lock").unlink()
