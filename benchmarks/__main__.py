@@ -1,5 +1,7 @@
 """``python -m benchmarks``: throughput, CPU, latency, memory and start of the whole service.
 
+The service writes what it takes to disk as it does in life; what that costs is told apart.
+
 Ends with 0 however fast it was: the table puts each figure beside its floor, and people judge.
 """
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 FLOORS = {0: 0.9, 1: 0.8}
 """Of the service's rate / a bare paho client's, by QoS."""
+PRICES = ((0, "none"), (1, "checkpoint"), (1, "none"))
+"""QoS and durability of the streams that show what the usual durability costs."""
 SPELLS = 3
 
 
@@ -88,21 +92,31 @@ def _run(
     port: int, folder: Path, size: Size, starts: list[float]
 ) -> tuple[list[Throughput], list[Latency], Life]:
     start = datetime.now(UTC).replace(microsecond=0) - HISTORY
-    with detector.running(port, folder) as service, Flood(port, start) as flood:
-        fresh_mb = service.rss_mb()
-        rounds = Rounds(port, service, flood, size.passes)
-        rounds.warm_up()
-        rates = [rounds.measure(qos, size.rounds) for qos in FLOORS]
-        first, delays = rounds.next_reading, []
-        for found in rates:
-            half = found.service.rate / 2
-            passes = max(1, int(half * size.latency_s / DEVICES))
-            spells = []
-            for _ in range(SPELLS):
-                spells.append(latency.measure(port, found.qos, half, first, passes, start))
-                first += passes
-            delays.append(latency.middle(spells))
-        return rates, delays, Life(median(starts), fresh_mb, service.rss_mb())
+    rates: list[Throughput] = []
+    delays: list[Latency] = []
+    first = fresh_mb = used_mb = 0
+    with Flood(port, start) as flood, latency.listening(port):
+        for qos, durability in (*((qos, None) for qos in FLOORS), *PRICES):
+            place = folder / f"{qos}-{durability}"
+            place.mkdir(parents=True)
+            with detector.running(port, place, qos=qos, durability=durability) as service:
+                fresh_mb = fresh_mb or service.rss_mb()
+                rounds = Rounds(port, service, flood, size.passes, first)
+                rounds.warm_up()
+                found = rounds.measure(qos, durability, size.rounds)
+                first = rounds.next_reading
+                rates.append(found)
+                if durability is None:
+                    passes = max(1, int(found.service.rate / 2 * size.latency_s / DEVICES))
+                    spells = []
+                    for _ in range(SPELLS):
+                        spells.append(
+                            latency.measure(port, qos, found.service.rate / 2, first, passes, start)
+                        )
+                        first += passes
+                    delays.append(latency.middle(spells))
+                    used_mb = service.rss_mb()
+    return rates, delays, Life(median(starts), fresh_mb, used_mb)
 
 
 def _machine(mosquitto: str) -> str:
@@ -130,13 +144,14 @@ def _print(
 ) -> None:
     print(f"{'':36}{'service':>12}{'bare paho':>12}{'ratio':>8}{'floor':>7}  rounds")
     for found in rates:
-        rounds = " ".join(f"{ratio:.2f}" for ratio in found.ratios)
+        what = f"QoS {found.qos}" + (f", durability {found.durability}" if found.durability else "")
+        floor = "" if found.durability else f"{FLOORS[found.qos]}"
+        each = " ".join(f"{ratio:.2f}" for ratio in found.ratios)
         print(
-            f"{f'QoS {found.qos}: messages/s':36}{found.service.rate:>12,.0f}{found.bare.rate:>12,.0f}"
-            f"{found.ratio:>8.2f}{FLOORS[found.qos]:>7}  {rounds}"
+            f"{f'{what}: messages/s':36}{found.service.rate:>12,.0f}{found.bare.rate:>12,.0f}"
+            f"{found.ratio:>8.2f}{floor:>7}  {each}"
         )
-        what = f"QoS {found.qos}: CPU µs a message"
-        print(f"{what:36}{found.service.cpu_us:>12.1f}{found.bare.cpu_us:>12.1f}")
+        print(f"{'  CPU µs a message':36}{found.service.cpu_us:>12.1f}{found.bare.cpu_us:>12.1f}")
     for delay in delays:
         what = f"QoS {delay.qos}: publish to alert, ms"
         print(

@@ -79,12 +79,14 @@ def rss_bytes(pid: int) -> int:
 
 
 @contextmanager
-def running(port: int, folder: Path) -> Iterator[Running]:
+def running(port: int, folder: Path, *, qos: int = 1, durability: str | None = None) -> Iterator[Running]:
     """Run the service against a broker; its second start finds compiled kernels."""
     http_port = free_port()
     url = f"http://127.0.0.1:{http_port}"
     folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(configuration(port, http_port, str(folder)))
+    (folder / "config.yaml").write_text(
+        configuration(port, http_port, str(folder), qos=qos, durability=durability)
+    )
     began = time.monotonic()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

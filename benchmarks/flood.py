@@ -62,7 +62,7 @@ class Flood:
 
 
 def _serve(port: int, start: float, pipe: Connection[Any, Any]) -> None:
-    sock = wire.connect(port)
+    sock = wire.connect(port, b"bench-flood")
     data = b""
     while True:
         order = pipe.recv()

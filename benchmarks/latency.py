@@ -11,6 +11,7 @@ import gc
 import json
 import select
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, cast
@@ -23,6 +24,7 @@ from benchmarks.workload import STREAM, messages
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
     from datetime import datetime
 
 STEP_S = 0.001
@@ -85,6 +87,16 @@ def measure(port: int, qos: int, rate: float, first: int, passes: int, start: da
     return Latency(qos, rate, cuts[49], cuts[98], len(delays), len(made.anomalous))
 
 
+@contextmanager
+def listening(port: int) -> Iterator[None]:
+    """Have somebody listen to the alerts, as in life: unheard ones wait for a listener."""
+    client = _listener(port, lambda *_: None)
+    client.loop_start()
+    yield
+    client.disconnect()
+    client.loop_stop()
+
+
 def middle(spells: list[Latency]) -> Latency:
     """Return the medians of some spells: a neighbour that takes the machine for a moment spoils but one."""
     return replace(
@@ -118,7 +130,7 @@ def _listener(port: int, on_message: paho.CallbackOnMessage) -> paho.Client:
 
 def _publish(port: int, packets: list[bytes], rate: float, listener: paho.Client) -> list[float]:
     """Write packets at a rate, handling alerts in between; return when each was written."""
-    publisher, alerts = wire.connect(port), cast("socket.socket", listener.socket())
+    publisher, alerts = wire.connect(port, b"bench-pace"), cast("socket.socket", listener.socket())
     wire.acknowledge_tcp(alerts)
     sent: list[float] = []
     began = now = time.monotonic()

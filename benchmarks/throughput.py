@@ -27,7 +27,8 @@ class Throughput:
     """Medians over the rounds.
 
     Attributes:
-        qos: Of the messages.
+        qos: Of the messages and the stream.
+        durability: Of the stream; None: the usual one.
         ratio: The service's rate / the bare client's, of one round.
         ratios: Of all rounds, ascending.
         service: Rate and CPU time.
@@ -35,6 +36,7 @@ class Throughput:
     """
 
     qos: int
+    durability: str | None
     ratio: float
     ratios: list[float]
     service: Drained
@@ -49,25 +51,27 @@ class Rounds:
         service: Subscribed at it.
         flood: Sends.
         passes: Readings of each device in a round.
+        first: Number of the first reading.
     """
 
-    def __init__(self, port: int, service: Running, flood: Flood, passes: int) -> None:
+    def __init__(self, port: int, service: Running, flood: Flood, passes: int, first: int) -> None:
         self._port = port
         self._service = service
         self._flood = flood
         self._passes = passes
-        self.next_reading = 0
+        self.next_reading = first
 
     def warm_up(self) -> None:
         """Let every device learn what is normal."""
         self._drain_service(WARM_UP, 0)
 
-    def measure(self, qos: int, rounds: int) -> Throughput:
+    def measure(self, qos: int, durability: str | None, rounds: int) -> Throughput:
         """Let both drain in turns."""
         pairs = [(self._drain_service(self._passes, qos), self._drain_bare(qos)) for _ in range(rounds)]
         ratios = sorted(service.rate / yardstick.rate for service, yardstick in pairs)
         return Throughput(
             qos,
+            durability,
             median(ratios),
             ratios,
             service=_median([service for service, _ in pairs]),

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import socket
 
-CONNECT = b"\x10\x17\x00\x04MQTT\x04\x02\x00\x00\x00\x0bbench-flood"
 
-
-def connect(port: int) -> socket.socket:
+def connect(port: int, client_id: bytes) -> socket.socket:
     """Return a socket that the broker has accepted; nothing is pinged (keepalive 0)."""
     sock = socket.create_connection(("127.0.0.1", port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.sendall(CONNECT)
+    body = b"\x00\x04MQTT\x04\x02\x00\x00" + len(client_id).to_bytes(2, "big") + client_id
+    sock.sendall(bytes((0x10, len(body))) + body)
     answer = sock.recv(4)
     if answer != b"\x20\x02\x00\x00":
         raise ConnectionError(f"the broker refuses the publisher: {answer.hex()}")

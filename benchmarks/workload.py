@@ -100,16 +100,24 @@ def messages(first: int, passes: int, *, site: bytes = SITE, start: datetime | N
     return Messages(topics * passes, payloads, anomalous)
 
 
-def configuration(port: int, http_port: int, folder: str) -> str:
+def configuration(
+    port: int, http_port: int, folder: str, *, qos: int = 1, durability: str | None = None
+) -> str:
     """Return the configuration of the service; JSON is YAML too."""
     return json.dumps(
         {
             "broker": {"url": f"mqtt://127.0.0.1:{port}"},
             "streams": {
-                STREAM: {"topic": f"plant/{SITE.decode()}/{{device}}/telemetry", "channels": CHANNELS}
+                STREAM: {
+                    "topic": f"plant/{SITE.decode()}/{{device}}/telemetry",
+                    "channels": CHANNELS,
+                    "qos": qos,
+                    "durability": durability,
+                }
             },
             "http": {"listen": f"127.0.0.1:{http_port}"},
             "state_dir": f"{folder}/state",
             "models_dir": f"{folder}/models",
+            "new_devices_per_minute": 1_000_000,
         }
     )

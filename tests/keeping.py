@@ -110,10 +110,14 @@ class Kept:
         self.published += [publication for _, publication in outgoing]
         return [json.loads(publication.payload) for _, publication in outgoing]
 
-    def states(self, stream: str = "pumps") -> dict[str, DeviceState]:
+    def state(self, device: str) -> DeviceState:
+        """Return the memory of a device."""
+        stream = self.processing.pipeline.streams["pumps"]
+        return stream.state_of(stream.devices.slot_of[device])
+
+    def states(self) -> dict[str, DeviceState]:
         """Return the memory of all devices, by name."""
-        found = self.processing.pipeline.streams[stream]
-        return {name: found.state_of(slot) for name, slot in found.devices.slot_of.items()}
+        return {name: self.state(name) for name in self.processing.pipeline.streams["pumps"].devices.slot_of}
 
     def total(self, name: str, **labels: str) -> float:
         """Return the sum over all series of a metric that have these labels."""

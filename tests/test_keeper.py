@@ -174,7 +174,7 @@ def test_many_devices_move_to_disk_and_come_back(tmp_path: Path) -> None:
         for one in (small, large):
             one.now += SECOND
             one.send((f"plant/n/p{k}", {"ts": 1_769_992_000, "values": {"x": 3}}))
-        assert small.states()[f"p{k}"] == large.states()[f"p{k}"]
+        assert small.state(f"p{k}") == large.state(f"p{k}")
 
 
 def test_a_flood_of_new_names(tmp_path: Path) -> None:

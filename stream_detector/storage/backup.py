@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from stream_detector.errors import ConfigurationError, StateError, StorageError
 from stream_detector.storage import facts
-from stream_detector.storage.connection import ADVICE, Connection, is_damage, open_to_read, reason_of
+from stream_detector.storage.connection import (
+    ADVICE,
+    Connection,
+    is_damage,
+    open_to_read,
+    reason_of,
+    words_of,
+)
 from stream_detector.storage.history import FOLDER, segments
 from stream_detector.storage.schema import FILE, sync_folder
 
@@ -67,10 +74,8 @@ def backup(state_dir: Path, target: Path) -> BackupResult:
         return _copy(state_dir, target)
     except (sqlite3.Error, OSError) as error:
         reason = reason_of(error)
-        sentence = (
-            f"{state_dir} cannot be copied to {target} ({error}): {ADVICE[reason]}, and empty the target"
-        )
-        raise StorageError(sentence, reason=reason) from error
+        words = f"{words_of(error)}): {ADVICE[reason]}, and empty the target"
+        raise StorageError(f"{state_dir} cannot be copied to {target} ({words}", reason=reason) from error
 
 
 def _copy(state_dir: Path, target: Path) -> BackupResult:

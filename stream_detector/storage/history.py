@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from stream_detector.errors import StateError
 from stream_detector.storage.codec import JOURNAL, record_from
-from stream_detector.storage.connection import ADVICE, Connection, is_damage, open_to_read, reason_of
+from stream_detector.storage.connection import (
+    ADVICE,
+    Connection,
+    is_damage,
+    open_to_read,
+    reason_of,
+    words_of,
+)
 from stream_detector.storage.schema import FILE, SCHEMA, sync_folder, unusable
 
 if TYPE_CHECKING:
@@ -112,7 +119,7 @@ class Historian:
                 self._broken.add(self._segment.path)  # the next try begins another one
                 self._let_go()
             self.problem = (
-                f"the history in {self._dir / FOLDER} cannot be written ({error}):"
+                f"the history in {self._dir / FOLDER} cannot be written ({words_of(error)}):"
                 f" {ADVICE[reason_of(error)]}; until then the journal grows"
             )
 
@@ -321,7 +328,7 @@ def _read_history(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of the segments after a position, until another; damaged segments are left out."""
     found = segments(state_dir)
-    for path, following in zip(found, [*found[1:], None], strict=True):
+    for path, following in zip(found, [*found[1:], None], strict=False):
         over = following is not None and _position_of(following) <= after + 1
         if over or _position_of(path) > until or _last_row(path)[1] < wanted.since:
             continue
@@ -335,7 +342,7 @@ def _read_history(
                 segment.close()
         except (sqlite3.Error, OSError) as error:
             if path.exists():  # else it was dropped meanwhile, as too old
-                left_out(f"{path} is damaged from position {after + 1} on ({error})")
+                left_out(f"{path} is damaged from position {after + 1} on ({words_of(error)})")
 
 
 def _last_row(path: Path) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from stream_detector.core.state import DeviceState, OpenAlert, RowLayout
 from stream_detector.errors import StorageError
 from stream_detector.publications import Publication
 from stream_detector.storage import codec, facts, schema, tidying
-from stream_detector.storage.connection import ADVICE, is_damage, reason_of
+from stream_detector.storage.connection import ADVICE, is_damage, reason_of, words_of
 from stream_detector.storage.history import FOLDER, last_in_history
 
 if TYPE_CHECKING:
@@ -421,7 +421,9 @@ class Store:
         if isinstance(error, sqlite3.Error) and is_damage(error):
             self._suspect = True
             advice = "start the service anew, which checks all of it"
-        return StorageError(f"state_dir {self._dir} cannot be used now ({error}): {advice}", reason=reason)
+        return StorageError(
+            f"state_dir {self._dir} cannot be used now ({words_of(error)}): {advice}", reason=reason
+        )
 
     # -- helpers ----------------------------------------------------------------------------------
 

@@ -222,7 +222,7 @@ def test_it_does_not_disturb_a_running_service(tmp_path: Path, mosquitto: Mosqui
         assert "a stream_detector runs on" in checked.said("ok", "http")
         assert service.get("/readyz")[0] == 200
         assert service.count("mqtt_reconnects_total") == 0
-        assert service.count("messages_received_total") == 0
+        assert service.count("messages_received_total", stream="lines") == 0
 
 
 @pytest.mark.mosquitto

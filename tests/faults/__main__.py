@@ -25,8 +25,10 @@ FULL: dict[str, Callable[[ForkServer, Path, int], Result]] = {
     "kills": partial(kills.prove, sizes=kills.FULL),
     "places": places.prove,
     "calls": calls.prove,
+    "swap": places.prove_swap,
     "order": order.prove,
     "broker": broker.prove,
+    "logins": broker.prove_logins,
     "silence": silence.prove,
     "mutants": mutants.prove,
 }
@@ -34,8 +36,10 @@ SHORT: dict[str, Callable[[ForkServer, Path, int], Result]] = {
     "kills": partial(kills.prove, sizes=kills.SHORT),
     "places": places.prove,
     "calls": partial(calls.prove, step=11),
+    "swap": partial(places.prove_swap, faults=["kill -9", "exception"]),
     "order": partial(order.prove, readings=500),
     "broker": partial(broker.prove, rounds=2, backlog=10_000),
+    "logins": broker.prove_logins,
     "silence": partial(silence.prove, rounds=4),
     "mutants": mutants.prove,
 }
@@ -54,7 +58,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         for name in said.only or proofs:
             begin = monotonic()
-            with ForkServer(models=name == "places") as forks:
+            with ForkServer(models=name == "swap") as forks:
                 try:
                     result = proofs[name](forks, Path(folder) / name, said.seed)
                 except Exception as error:  # noqa: BLE001 - the other proofs still say what they find

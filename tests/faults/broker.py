@@ -64,19 +64,28 @@ class Reasons:
 
 
 def prove(forks: ForkServer, folder: Path, seed: int, rounds: int = 20, backlog: int = 60_000) -> Result:
-    """Let the broker do all of it."""
+    """Restart it, cut its connections, freeze it, and let messages pile up in it."""
     verdict, reasons = _incidents(forks, folder / "incidents", seed, rounds)
     queued, grown_mb = _backlog(forks, folder / "backlog", seed, backlog)
     verdict += queued
-    for part in (_wrong_password, _refused_subscription, _taken_over, _forgotten_session):
-        verdict.problems += part(forks, folder / part.__name__)
     slowest = max(reasons.back_s)
     text = (
         f"{rounds} restarts, {rounds} cuts, {rounds} freezes (back after {slowest:.1f} s at most),"
-        f" {backlog:,} messages queued (+{grown_mb:.0f} MB), wrong password, refused subscription, client id"
-        f" taken over, session forgotten: {verdict}"
+        f" {backlog:,} messages queued (+{grown_mb:.0f} MB): {verdict}"
     )
     return Result("broker", text, verdict.problems)
+
+
+def prove_logins(forks: ForkServer, folder: Path, _seed: int) -> Result:
+    """Let it refuse us, give our name to another one, and forget us."""
+    problems = []
+    for part in (_wrong_password, _refused_subscription, _taken_over, _forgotten_session):
+        try:
+            problems += part(forks, folder / part.__name__)
+        except AssertionError as error:
+            problems.append(f"{part.__name__}: {error}")
+    text = "wrong password, refused subscription, client id taken over, session forgotten: said and survived"
+    return Result("logins", text, problems)
 
 
 # -- what happens to a connection -------------------------------------------------------------------
@@ -157,20 +166,20 @@ def _backlog(forks: ForkServer, folder: Path, seed: int, messages: int) -> tuple
         Run(forks, broker, folder / "run", seed=seed, mode="ts", readings=messages) as run,
     ):
         run.begin()
+        grown: list[float] = []
+        before_mb = _memory_mb(run.service)
         run.service.kill()
         run.publish(messages)
         run.begin()
-        grown: list[float] = []
-        before_mb = _memory_mb(run.service)
         verdict = run.finish(then=lambda: grown.append(_memory_mb(run.service) - before_mb))
         return verdict, grown[0]
 
 
 def _memory_mb(service: Supervised) -> float:
-    """Return the resident memory of its process."""
+    """Return the most memory that its process has had resident."""
     assert service.process is not None
     status = Path(f"/proc/{service.process.pid}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert found
     return int(found[1]) / 1024
 

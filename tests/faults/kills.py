@@ -73,9 +73,7 @@ def _mode(
     with Run(forks, broker, folder, seed=seed, mode=mode, readings=size.readings, port=hole.port) as run:
         run.begin()
         for kill in range(size.kills):
-            _live(run, len(run.messages) // size.kills, chance)
-            hole.swallows = chance.random() < SWALLOWED
-            sleep(chance.uniform(0.0, LAST_S))
+            _live(run, hole, len(run.messages) // size.kills, chance)
             run.service.kill()
             hole.swallows = False
             if kill % COMMAND_EVERY == COMMAND_EVERY - 1:
@@ -87,11 +85,14 @@ def _mode(
         return verdict, run.redeliveries()
 
 
-def _live(run: Run, messages: int, chance: random.Random) -> None:
-    """Let it live for a while, with work that comes in bursts."""
+def _live(run: Run, hole: Hole, messages: int, chance: random.Random) -> None:
+    """Let it live for a while, with work that comes in bursts, and at times unheard in the end."""
     if chance.random() < EARLY:
         sleep(chance.uniform(0.0, EARLY_S))
         return
-    for _ in range(BURSTS):
+    unheard_from = chance.randrange(BURSTS) if chance.random() < SWALLOWED else BURSTS
+    for burst in range(BURSTS):
+        hole.swallows = burst >= unheard_from
         sleep(chance.uniform(0.0, PAUSE_S))
         run.publish(round(messages / BURSTS / (1 - EARLY)))
+    sleep(chance.uniform(0.0, LAST_S))

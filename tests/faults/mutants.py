@@ -43,7 +43,70 @@ class Mutant:
     caught_by: tuple[str, ...]
 
 
-MUTANTS: tuple[Mutant, ...] = ()
+MUTANTS = (
+    Mutant(
+        "acknowledge before commit",
+        "service.py",
+        "        received = self._link.poll(POLL_S)\n        if received is not None:\n",
+        "        received = self._link.poll(POLL_S)\n        if received is not None:\n"
+        "            self._link.acknowledge(received)\n",
+        ("order",),
+    ),
+    Mutant(
+        "commit without fsync",
+        "storage/store.py",
+        'self._be_synchronous("FULL" if sync else "NORMAL")',
+        'self._be_synchronous("NORMAL")',
+        ("order",),
+    ),
+    Mutant(
+        "no epoch check",
+        "mqtt/link.py",
+        "if self.connected and received.epoch == self.epoch and any(",
+        "if self.connected and any(",
+        ("logins",),
+    ),
+    Mutant(
+        "no de-duplication by identity",
+        "core/devices.py",
+        "known = known or identities[s, k] == identity[i]",
+        "known = False",
+        ("kills",),
+    ),
+    Mutant(
+        "no de-duplication by delivery",
+        "formats/deliveries.py",
+        "return found is not None and found == digest_of(topic, payload)",
+        "return False",
+        ("kills",),
+    ),
+    Mutant(
+        "outbox deletion before PUBACK",
+        "service.py",
+        "            for number, publication in outgoing:\n                self._put(number, publication)\n",
+        "            for number, publication in outgoing:\n                self._put(number, publication)\n"
+        "                self._keeper.confirm([number])\n",
+        ("kills",),
+    ),
+    Mutant(
+        "told before commit",
+        "service.py",
+        "        self._untold.append((decision, self._keeper.keep(decision), received))\n",
+        "        kept = self._keeper.keep(decision)\n"
+        "        for number, publication in kept:\n"
+        "            self._put(number, publication)\n"
+        "        self._pump()\n"
+        "        self._untold.append((decision, [], received))\n",
+        ("places",),
+    ),
+    Mutant(
+        "the model's version in the id",
+        "core/alerting.py",
+        "event = step(track, judged, self._rules[kind], name)",
+        "event = step(track, judged, self._rules[kind], (*name[:2], kind + self._detector.version))",
+        ("swap",),
+    ),
+)
 
 
 def prove(forks: ForkServer, folder: Path, seed: int, mutants: tuple[Mutant, ...] = MUTANTS) -> Result:

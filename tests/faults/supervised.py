@@ -115,7 +115,7 @@ class Supervised(RunningService):
         assert code == 0, f"exit code {code} after SIGTERM\n{self.tail()}"
 
     def end_somehow(self) -> None:
-        """End it with SIGTERM although a fault may happen just then; start it once more, to end without one."""
+        """End it with SIGTERM although a fault may happen just then, and once more without one."""
         self.wait_url()
         self.ends.append(self.stop(signal.SIGTERM))
         self.fork()

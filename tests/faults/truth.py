@@ -50,12 +50,14 @@ class Found:
         refused: sha256 of what came as dead letters.
         devices: (stream, device) -> its cells by name.
         open: (id, seq) of the alerts that are open at the end.
+        states: (stream, device) -> what was said last of it.
     """
 
     alerts: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     devices: dict[Key, dict[str, NDArray[Any]]] = field(default_factory=dict)
     open: set[tuple[str, int]] = field(default_factory=set)
+    states: dict[Key, dict[str, Any]] = field(default_factory=dict)
 
     def told(self) -> dict[Key, list[tuple[str, str]]]:
         """Return (kind, event) of each device's alerts, in order."""
@@ -115,8 +117,11 @@ def uninterrupted(
         )
         found.refused |= {event.sha256 for event in taken.rejected}
         for _, publication in decision.publications:
+            content = json.loads(publication.payload)
             if "/alert/" in publication.topic:
-                found.add_alert(json.loads(publication.payload), ignore)
+                found.add_alert(content, ignore)
+            elif "/state/" in publication.topic:
+                found.states[content["stream"], content["device"]] = content
     for name, stream in processing.pipeline.streams.items():
         for device, slot in stream.devices.slot_of.items():
             found.devices[name, device] = cells(stream.state_of(slot))
@@ -190,6 +195,7 @@ def judge(found: Found, expected: Found, counts: Mapping[Key, int], mode: Mode) 
         _judge_alerts(found, expected, verdict)
         if found.open != expected.open:
             verdict.problems.append(f"open at the end: {found.open ^ expected.open} in only one of the two")
+    _judge_states(found, expected, mode, verdict)
     if found.refused != expected.refused:
         missing, more = expected.refused - found.refused, found.refused - expected.refused
         verdict.problems.append(f"dead letters: {len(missing)} are missing, {len(more)} should not be")
@@ -219,6 +225,17 @@ def _judge_windows(found: Found, expected: Found, but: set[str], verdict: Verdic
             verdict.problems.append(f"{'/'.join(key)}: other cells in {', '.join(wrong[:SHOWN])}")
     if more := found.devices.keys() - expected.devices.keys():
         verdict.problems.append(f"devices that should not be: {sorted(more)[:SHOWN]}")
+
+
+def _judge_states(found: Found, expected: Found, mode: Mode, verdict: Verdict) -> None:
+    """Compare what was said last of each device, which the broker keeps for those who come later."""
+    but = {"updated_at", "active"} if mode == "neither" else set()
+    for key, wanted in expected.states.items():
+        here = found.states.get(key, {})
+        other = [name for name in wanted.keys() - but if here.get(name) != wanted[name]]
+        if other:
+            what = ", ".join(f"{name} {here.get(name)} instead of {wanted[name]}" for name in other[:2])
+            verdict.problems.append(f"{'/'.join(key)} has a wrong state: {what}")
 
 
 def _judge_alerts(found: Found, expected: Found, verdict: Verdict) -> None:

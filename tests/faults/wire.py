@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Self
 
 from paho.mqtt import client as paho
@@ -99,6 +98,7 @@ class Listener(_Peer):
 
     Attributes:
         alerts: (id, seq) -> the event.
+        states: What was said last of each device.
         refused: sha256 of messages that came as dead letters.
         again: Events that were delivered once more.
         twins: Events that came once more, but with another content.
@@ -106,25 +106,15 @@ class Listener(_Peer):
 
     def __init__(self, port: int, base: str = "stream_detector") -> None:
         self.alerts: dict[tuple[str, int], dict[str, Any]] = {}
+        self.states: dict[tuple[str, str], dict[str, Any]] = {}
         self.refused: set[str] = set()
         self.again = 0
         self.twins: list[tuple[str, int]] = []
         self._digests: dict[tuple[str, int], bytes] = {}
-        self._filters = [(f"{base}/alert/#", 1), (f"{base}/deadletter/#", 1)]
+        self._filters = [(f"{base}/{what}/#", 1) for what in ("alert", "state", "deadletter")]
         self._ready = False
         super().__init__(port, "listener")
         self._wait(lambda: self._ready, PATIENCE_S, "the listener is subscribed")
-
-    def by_device(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
-        """Return (kind, event) of each (stream, device), in the order in which they came."""
-        found: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-        for alert in self.alerts.values():
-            found[alert["stream"], alert["device"]].append((alert["kind"], alert["event"]))
-        return dict(found)
-
-    def wait_for(self, predicate: Callable[[Self], object], timeout_s: float, what: str) -> None:
-        """Return once something is true of what was heard."""
-        self._wait(lambda: predicate(self), timeout_s, what)
 
     def has_heard_of(self, device: str) -> bool:
         """Return whether there was an alert of a device."""
@@ -143,6 +133,8 @@ class Listener(_Peer):
         with self._changed:
             if "/deadletter/" in message.topic:
                 self.refused.add(content["sha256"])
+            elif "/state/" in message.topic:
+                self.states[content["stream"], content["device"]] = content
             else:
                 self._hear(content, hashlib.sha256(message.payload).digest())
             self._changed.notify_all()

@@ -23,7 +23,7 @@ HEADER = 32  # bytes of the log
 
 
 def crashed(folder: Path) -> Path:
-    """Return a state_dir as it is just after the last of `COMMITS` commits, nothing taken over from the log."""
+    """Return a state_dir just after the last of `COMMITS` commits; all but the first are in the log."""
     live = folder / "live"
     with closing(Store(live)) as store:
         store.commit(step(1))
