@@ -11,6 +11,7 @@ only on disk comes back when a reading asks for it, and misses what it missed me
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -60,6 +61,7 @@ class Recovery:
     def restore(self, changed: Changed) -> None:
         """Put memory back as it was at the last commit; what was not committed is forgotten."""
         store, processing = self._store, self._processing
+        begin, replayed = time.monotonic(), 0
         self._gaps, self._models = [], {}
         self.evicted = {name: store.evicted_devices(name) for name in processing.settings.streams}
         processing.begin()
@@ -72,14 +74,25 @@ class Recovery:
             while row is not None and row[0] < position:
                 self._put_back(*row)
                 row = next(rows, None)
-            self._replay(position, record, held, changed)
+            replayed += self._replay(position, record, held, changed)
         while row is not None:
             self._put_back(*row)
             row = next(rows, None)
         self._reconcile()
+        devices = alerts = 0
         for name, stream in processing.pipeline.streams.items():
             self._telemetry.model(name, stream.detector.name, stream.detector.version)
-            self._telemetry.seed(name, stream.census(), stream.open_alerts())
+            still_open = stream.open_alerts()
+            self._telemetry.seed(name, stream.census(), still_open)
+            devices, alerts = devices + len(stream.devices), alerts + len(still_open)
+        if devices:
+            self._telemetry.say(
+                "restored %d devices and %d open alerts, %d readings replayed, in %.2f s",
+                devices,
+                alerts,
+                replayed,
+                time.monotonic() - begin,
+            )
         if store.damaged:
             self._telemetry.complain(
                 "damaged",
@@ -123,21 +136,23 @@ class Recovery:
 
     def _replay(
         self, position: int, record: Record, held: Mapping[tuple[str, str], int], changed: Changed
-    ) -> None:
+    ) -> int:
+        """Take a record in again; return how many readings that were."""
         pipeline = self._processing.pipeline
         if isinstance(record, Readings | ModelSet) and record.stream not in pipeline.streams:
-            return
+            return 0
         if isinstance(record, Readings):
             record = self._not_held(position, record, held)
             if not len(record):
-                return
+                return 0
         try:
             outcomes = pipeline.process(record)
         except BundleError as error:
             self._telemetry.complain("model of the past", "%s; what it learned since is lost", error)
-            return
+            return 0
         self.note(position, record)
         changed(position, record, {name: outcome.touched for name, outcome in outcomes.items()})
+        return len(record) if isinstance(record, Readings) else 0
 
     def _not_held(self, position: int, readings: Readings, held: Mapping[tuple[str, str], int]) -> Readings:
         """Return the readings that no row holds; devices that are only on disk are brought back for them."""

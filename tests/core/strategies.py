@@ -68,7 +68,6 @@ class Distance:
     threshold = 40.0
     channels: tuple[str, ...] | None = ("b", "a")  # not the order in which they are reported
     features: tuple[str, ...] = ("value", "z", "difference", "mean", "deviation", "lag_2")
-    online = False
     raise_after = (2, 3)
 
     def columns(self) -> Mapping[str, Column]:
@@ -165,6 +164,11 @@ class Story:
         values[next(iter(values))] += size
         self._send(self.devices[d], values)
 
+    def picture(self, d: int, seen: str) -> None:
+        """Send usual readings (.) and some that are out of everything (x)."""
+        for letter in seen:
+            self.spike(d, 300.0 if letter == "x" else 0.0)
+
     def stuck(self, d: int, count: int) -> None:
         """Repeat a value."""
         for _ in range(count):
@@ -247,6 +251,7 @@ _channel = st.sampled_from(["a", "b", "c", "y"])
 _steps = st.one_of(
     st.tuples(st.just("run"), st.integers(1, 12)),
     st.tuples(st.just("spike"), _device, st.sampled_from([0.5, 8.0, 300.0, -1e7, 1e300])),
+    st.tuples(st.just("picture"), _device, st.text("x.", min_size=3, max_size=12)),
     st.tuples(st.just("stuck"), _device, st.integers(2, 45)),
     st.tuples(st.just("partial"), _device, _channel, st.sampled_from([None, 11.5, 99.0])),
     st.tuples(st.just("hole"), _device),

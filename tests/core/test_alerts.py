@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from stream_detector.core.alerts import Alert, AlertRules, Judged, Track, alert_id, step
+from stream_detector.core.alerts import Alert, AlertRules, Judged, Track, alert_id, kept, step
 from tests.core.strategies import SECOND, START
 
 NAME = ("pumps", "pump-1", "point")
@@ -172,3 +172,25 @@ def test_ids_differ(name: tuple[str, str, str], ts: int, identity: int) -> None:
     """Stream, device, kind, time and identity of the reading each make another alert."""
     assert alert_id(name, ts, identity) != alert_id(NAME, START, 7)
     assert len(alert_id(name, ts, identity)) == 24
+
+
+@pytest.mark.parametrize(
+    ("seen", "oldest", "remembered"),
+    [
+        pytest.param("...", 3, "", id="nothing happened"),
+        pytest.param("..x..", 5, "", id="an anomaly long ago"),
+        pytest.param("..x.", 4, "x", id="an anomaly that may count yet"),
+        pytest.param("xx", 2, "xxa", id="an open alert"),
+        pytest.param("xx..", 3 + 60, "a", id="ended, a relapse may come"),
+        pytest.param("xx..", 3 + 61, "", id="ended, no relapse can come"),
+        pytest.param("xx..x", 3 + 60, "xa", id="perhaps a relapse"),
+        pytest.param("xx..x", 3 + 61, "xa", id="perhaps a relapse, which began in time"),
+    ],
+)
+def test_only_what_can_change_an_event_is_kept(seen: str, oldest: int, remembered: str) -> None:
+    """What is kept of a machine are its recent anomalies (x), and its alert (a) while it may reopen."""
+    rules = AlertRules(raise_n=2, raise_m=3, clear_after=2, cooldown=60 * SECOND)
+    track = play(seen, rules)[2]
+    copied = kept(track, START + oldest * SECOND, rules)
+    found = "" if copied is None else "x" * len(copied.anomalous) + "a" * (copied.alert is not None)
+    assert found == remembered
