@@ -17,14 +17,14 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--no-header --group build pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check format docs bench lock clean
+.PHONY: help demo install test check format docs bench faults lock clean
 
 help: ## show this list
 	@echo "make TARGET, one of:"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "BROKER=mqtt://host:1883 lets the demo use a broker of your own;"
-	@echo "ARGS='...' goes to the command of demo, test, bench and lock; PYTHON=... is the Python to build on."
+	@echo "ARGS='...' goes to the command of demo, test, bench, faults and lock; PYTHON=... is the Python to build on."
 
 demo: .venv/.kernels ## a broker, a simulated plant and the detector, live in this terminal
 	@.venv/bin/stream-detector demo $(if $(BROKER),--broker $(BROKER)) $(ARGS)
@@ -54,6 +54,9 @@ docs: .venv/.dev ## make docs/reference anew from the code
 
 bench: .venv/.dev ## throughput, latency, memory
 	@.venv/bin/python -m benchmarks $(ARGS)
+
+faults: .venv/.dev ## the proofs of durability, in full; ARGS=--short in some minutes
+	@.venv/bin/python -m tests.faults $(ARGS)
 
 lock: .venv/.made ## make locks/ anew; ARGS=--upgrade takes the newest of everything
 	$(if $(UV),,$(error make lock needs uv: .venv/bin/pip install uv, or have it on the PATH))

@@ -599,7 +599,7 @@ class Service:
             subscriptions=[
                 *own,
                 *zip(self.processing.intake.filters, qos, strict=True),
-                (DROPPED, 0),
+                *([(DROPPED, 0)] if self.broker is None else []),
             ],
             will=(self.processing.publications.status_topic, b"offline"),
             clock=self.clock,
@@ -633,6 +633,11 @@ class Service:
             reasons.append(self._link.problem or "not connected to the broker yet")
         if self._storage_problem is not None:
             reasons.append(f"{self._storage_problem}; input waits until then")
+        if (topic := self._publisher.denied) is not None:
+            reasons.append(
+                f"the broker refuses what is published on {topic}; it is kept and tried again: allow our"
+                f" login to write {self.settings.topics.base}/#"
+            )
         if self._publisher.full:
             reasons.append(self._held_back())
         stuck = self._alive()

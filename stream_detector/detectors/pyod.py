@@ -17,6 +17,7 @@ import numpy as np
 from stream_detector.core.detector import Verdicts, significant
 from stream_detector.detectors.ecod import Ecod
 from stream_detector.detectors.forest import compile_forest
+from stream_detector.detectors.hbos import Hbos
 from stream_detector.errors import BundleError
 
 if TYPE_CHECKING:
@@ -237,11 +238,7 @@ def _score_lof(estimator: Any, columns: int) -> Scorer:  # noqa: ARG001
 
 
 def _score_hbos(estimator: Any, columns: int) -> Scorer:
-    """Check the shapes: PyOD's compiled loop does not, and scores too few columns in silence."""
-    bins = estimator.n_bins
-    if estimator.hist_.shape != (bins, columns) or estimator.bin_edges_.shape != (bins + 1, columns):
-        raise ValueError("its histograms do not fit its columns")
-    return _own(estimator)
+    return Hbos.of(estimator, columns).raw
 
 
 def _score_ocsvm(estimator: Any, columns: int) -> Scorer:

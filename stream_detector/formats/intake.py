@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from stream_detector.core.events import Rejected
@@ -276,14 +276,12 @@ class Intake:
         arrival: int,
         taken: Taken,
     ) -> None:
+        # Once for all: the payload's hash alone takes longer than judging an element.
+        whole = rejection(stream.name, "", "", route.topic, payload, arrival, whole_message=False)
         for index, error in refused:
             taken.tallies[stream.name].refused_readings[error.reason] += 1
             message = f"element {index} of the list: {error}"
-            taken.rejected.append(
-                rejection(
-                    stream.name, error.reason, message, route.topic, payload, arrival, whole_message=False
-                )
-            )
+            taken.rejected.append(replace(whole, reason=error.reason, message=message))
 
     def _remember(self, topic: bytes, found: tuple[_Stream, Route] | Rejected | str) -> None:
         if len(self._routes) >= MAX_ROUTES:

@@ -1,7 +1,7 @@
 """The program of the child that tries a bundle: see `trial`.
 
-First a rehearsal with a harmless model, then the limits, then the bytes: so the limits need no room
-for imports and compilers, and nothing of the bundle has been looked at before they hold.
+First the libraries, then the limits, then the bytes: so the limits need no room for imports and
+compilers, and nothing of the bundle has been looked at before they hold.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from stream_detector.core import windows
+from stream_detector.detectors.forest import Forest
+from stream_detector.detectors.pyod import KINDS, import_library
 from stream_detector.errors import BundleError
-from stream_detector.models import bundle, training
+from stream_detector.models import bundle
 from stream_detector.models.files import MODEL, Files
 from stream_detector.models.refusals import refused, refusing
 
@@ -38,7 +40,9 @@ MAX_SCORING_S = 2.0  # for so many rows; 50,000 neighbours in 18 columns take 0.
 def main(order: str) -> None:
     """Try one bundle: say a line when ready, read it from stdin, say a line with the verdict."""
     wanted = json.loads(order)
-    _rehearse(wanted["detector"])
+    KINDS[wanted["detector"]].load_class()
+    import_library("skops.io")
+    _compile()
     _confine(wanted["memory_bytes"], wanted["cpu_s"], wanted["wall_s"])
     _say("")
     reason, sentence = None, ""
@@ -49,19 +53,16 @@ def main(order: str) -> None:
     _say(json.dumps({"reason": reason, "sentence": sentence}))
 
 
-def _rehearse(detector: str) -> None:
-    """Train a small model and score with it: what is imported or compiled late is done then."""
-    rows = np.random.default_rng(0).normal(size=(training.MIN_ROWS, 2))
-    trained = training.train(
-        rows,
-        name="rehearsal",
-        channels=("a", "b"),
-        features=("value",),
-        window=1,
-        detector=detector,
-        contamination=0.1,
-    )
-    trained.model.raw(rows)
+def _compile() -> None:
+    """Have the forest's kernel ready: its machine code is kept on the disk, where nothing is kept later."""
+    Forest(
+        features=np.zeros((1, 1), dtype=np.uint32),
+        thresholds=np.zeros((1, 1), dtype=np.float32),
+        lengths=np.zeros((1, 2)),
+        scale=1.0,
+        offset=0.0,
+        columns=1,
+    ).raw(np.zeros((1, 1)))
 
 
 def _confine(memory_bytes: int, cpu_s: int, wall_s: int) -> None:

@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Literal
 
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.reasoncodes import ReasonCode
-
 from .link import Link
 
 if TYPE_CHECKING:
@@ -38,6 +35,7 @@ LEAST_PACKET = 16_384
 """Bytes: what we publish about a device with many channels has some kB."""
 FAILURE = 0x80
 """Reason codes from here on are failures (MQTT 5, section 2.4)."""
+NOT_AUTHORIZED = 0x87
 VERSION = "$SYS/broker/version"
 DROPPED = "$SYS/broker/publish/messages/dropped"
 MOSQUITTO = re.compile(r"mosquitto version (\d+)\.(\d+)\.(\d+)")
@@ -368,4 +366,4 @@ def _words(code: int | None) -> str:
     """Return what the broker says of a publish."""
     if code is None:
         return "no answer"
-    return str(ReasonCode(PacketTypes.PUBACK, identifier=code))
+    return "Not authorized" if code == NOT_AUTHORIZED else f"reason 0x{code:02X}"

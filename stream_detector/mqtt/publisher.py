@@ -31,6 +31,7 @@ class _Message:
     retain: bool
     at: int  # when it was put, service clock
     heard: bool  # it is done only when somebody has got it
+    denied: bool = False  # the broker has refused it
     packet_id: int = 0  # of the connection that was lost before it was confirmed
 
 
@@ -46,10 +47,12 @@ class Publisher:
 
     Attributes:
         results: What became of messages so far; the keys are closed.
+        denied: The topic of a message that the broker has refused and not taken since; None: it takes all.
     """
 
     def __init__(self, link: Link, *, limit: int = 10_000, window: int = 100) -> None:
         self.results = {"confirmed": 0, "no_subscribers": 0, "refused": 0}
+        self.denied: str | None = None
         self._link = link
         self._limit = limit
         self._window = window
@@ -73,7 +76,7 @@ class Publisher:
     @property
     def unheard(self) -> int:
         """How many messages wait for somebody to listen."""
-        return sum(message.heard for message in self._refused)
+        return sum(message.heard and not message.denied for message in list(self._refused))
 
     @property
     def overfull(self) -> bool:
@@ -148,11 +151,15 @@ class Publisher:
         unheard = reason == NO_SUBSCRIBERS
         if reason >= FIRST_FAILURE or (unheard and message.heard):
             self.results["no_subscribers" if unheard else "refused"] += 1
+            if not unheard:
+                message.denied, self.denied = True, message.topic.decode()
             if not self._refused:
                 self._retry_at = monotonic() + self._backoff.pause()
             self._refused.append(message)
             self._refused_topics.add(message.topic)
             return None
+        if message.denied:
+            self.denied = None
         if not self._refused:
             self._backoff.reset()
         self.results["no_subscribers" if unheard else "confirmed"] += 1

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 DEFAULT_PORTS = {"embedded": 1883, "mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 DAY_S = 24 * 60 * 60
-LONGEST_PASSWORD = 65_535
+LONGEST_TEXT = 65_535
 """Bytes: MQTT writes the length in two."""
 
 
@@ -131,6 +131,14 @@ class BrokerSettings(BaseModel):
     def _yaml_reads_five_as_a_number(cls, value: object) -> object:
         return "5" if value == 5 else value  # noqa: PLR2004 - the version
 
+    @field_validator("username", "password")
+    @classmethod
+    def _fits_into_a_packet(cls, value: str | SecretStr | None) -> str | SecretStr | None:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
+        if len(text.encode()) > LONGEST_TEXT:
+            raise ValueError(f"it has more than {LONGEST_TEXT} bytes, which MQTT cannot carry.")
+        return value
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.password is not None and self.password_file is not None:
@@ -159,9 +167,9 @@ class BrokerSettings(BaseModel):
         """
         if self.password_file is not None:
             with self.password_file.open("rb") as file:
-                content = file.read(LONGEST_PASSWORD + 1)
-            if len(content) > LONGEST_PASSWORD:
-                raise ValueError(f"it has more than {LONGEST_PASSWORD} bytes")
+                content = file.read(LONGEST_TEXT + 1)
+            if len(content) > LONGEST_TEXT:
+                raise ValueError(f"it has more than {LONGEST_TEXT} bytes")
             return content.decode().rstrip("\r\n")
         return None if self.password is None else self.password.get_secret_value()
 

@@ -122,16 +122,21 @@ def open_to_read(path: Path) -> Connection:
         connection.one("PRAGMA user_version")
     except sqlite3.OperationalError as error:
         connection.close()
-        if _code(error) == sqlite3.SQLITE_READONLY:  # a crash left a transaction to be undone
+        if _code(error) not in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN} or not path.exists():
+            raise
+        if _has_content(path.with_name(f"{path.name}-journal")):  # a crash left something to be undone
             return Connection(path, "rw")
-        log = path.with_name(f"{path.name}-wal")
-        if _code(error) == sqlite3.SQLITE_CANTOPEN and not (log.exists() and log.stat().st_size):
-            return Connection(path, "ro", immutable=True)  # no log can be made here, and none is needed
-        raise
+        if _has_content(path.with_name(f"{path.name}-wal")):
+            raise
+        return Connection(path, "ro", immutable=True)  # no log can be made here, and none is needed
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _call(sql: str) -> None:

@@ -203,17 +203,23 @@ def _check(connection: Connection, path: Path) -> None:
         )
     if version < 1:
         raise DamageError("it is not a database of this service")
+    _require(connection, NAMES if version == SCHEMA else {"meta"})
     if facts.read(connection, facts.CLOSED) != "yes":  # reads the whole file
         found = connection.one("PRAGMA quick_check(1)")
         if found != "ok":
             raise DamageError(found)
     configure(connection)
-    connection.run("BEGIN IMMEDIATE")  # says now if nothing can be written
+    connection.run("BEGIN IMMEDIATE")
+    connection.run(f"PRAGMA user_version = {version}")  # says now if nothing can be written
     connection.run("ROLLBACK")
     if version < SCHEMA:
         _migrate(connection, path, version)
-    names = {name for (name,) in connection.run("SELECT name FROM sqlite_schema")}
-    if missing := sorted(NAMES - names):
+        _require(connection, NAMES)
+
+
+def _require(connection: Connection, names: set[str]) -> None:
+    there = {name for (name,) in connection.run("SELECT name FROM sqlite_schema")}
+    if missing := sorted(names - there):
         raise DamageError(f"{missing[0]} is missing")
 
 

@@ -178,13 +178,14 @@ def test_ids_differ(name: tuple[str, str, str], ts: int, identity: int) -> None:
     ("seen", "oldest", "remembered"),
     [
         pytest.param("...", 3, "", id="nothing happened"),
-        pytest.param("..x..", 5, "", id="an anomaly long ago"),
+        pytest.param("..x...", 6, "", id="an anomaly long ago"),
         pytest.param("..x.", 4, "x", id="an anomaly that may count yet"),
         pytest.param("xx", 2, "xxa", id="an open alert"),
         pytest.param("xx..", 3 + 60, "a", id="ended, a relapse may come"),
         pytest.param("xx..", 3 + 61, "", id="ended, no relapse can come"),
         pytest.param("xx..x", 3 + 60, "xa", id="perhaps a relapse"),
         pytest.param("xx..x", 3 + 61, "xa", id="perhaps a relapse, which began in time"),
+        pytest.param("xx.." + 61 * "." + "x", 65, "x", id="too late for a relapse"),
     ],
 )
 def test_only_what_can_change_an_event_is_kept(seen: str, oldest: int, remembered: str) -> None:

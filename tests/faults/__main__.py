@@ -6,53 +6,62 @@ import argparse
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
 
 import stream_detector
 from tests.faults import broker, calls, kills, mutants, order, places, silence
 from tests.faults.forks import ForkServer
 from tests.faults.proof import Result, versions
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 SEED = 7
 
-FULL: dict[str, Callable[[ForkServer, Path, int], Result]] = {
+Proof = Callable[[ForkServer, Path, int], Result]
+
+FULL: dict[str, Proof] = {
     "kills": partial(kills.prove, sizes=kills.FULL),
     "places": places.prove,
-    "calls": calls.prove,
     "swap": places.prove_swap,
+    "calls": calls.prove,
     "order": order.prove,
     "broker": broker.prove,
     "logins": broker.prove_logins,
     "silence": silence.prove,
     "mutants": mutants.prove,
 }
-SHORT: dict[str, Callable[[ForkServer, Path, int], Result]] = {
+SHORT: dict[str, Proof] = {
     "kills": partial(kills.prove, sizes=kills.SHORT),
-    "places": places.prove,
+    "places": lambda forks, folder, seed: places.prove(forks, folder, seed, places.cases(seed, faults=2)),
+    "swap": partial(places.prove_swap, faults=["kill -9"]),
     "calls": partial(calls.prove, step=11),
-    "swap": partial(places.prove_swap, faults=["kill -9", "exception"]),
     "order": partial(order.prove, readings=500),
     "broker": partial(broker.prove, rounds=2, backlog=10_000),
     "logins": broker.prove_logins,
     "silence": partial(silence.prove, rounds=4),
     "mutants": mutants.prove,
 }
+LEAST: dict[str, Proof] = {
+    "kills": partial(kills.prove, sizes=kills.LEAST),
+    "places": partial(places.prove, chosen=places.LEAST),
+    "swap": partial(places.prove_swap, faults=[None]),
+    "order": partial(order.prove, readings=300),
+    "logins": partial(broker.prove_logins, only="session forgotten"),
+}
+"""What is enough to catch the mutants."""
 
 
 def main() -> int:
     """Run the proofs and say what they found."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="in some minutes; fewer of everything")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--short", action="store_const", dest="proofs", const=SHORT, help="in some minutes")
+    size.add_argument("--least", action="store_const", dest="proofs", const=LEAST, help="for the mutants")
     parser.add_argument("--seed", type=int, default=SEED, help="of the stories and the faults")
     parser.add_argument("--only", choices=FULL, action="append", help="this proof; may be repeated")
     said = parser.parse_args()
-    proofs = SHORT if said.short else FULL
+    proofs = said.proofs or FULL
     _say(f"{versions()}; {Path(stream_detector.__file__).parent}")
     failed = 0
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:

@@ -76,16 +76,22 @@ def prove(forks: ForkServer, folder: Path, seed: int, rounds: int = 20, backlog:
     return Result("broker", text, verdict.problems)
 
 
-def prove_logins(forks: ForkServer, folder: Path, _seed: int) -> Result:
+def prove_logins(forks: ForkServer, folder: Path, _seed: int, only: str | None = None) -> Result:
     """Let it refuse us, give our name to another one, and forget us."""
+    parts = {
+        "wrong password": _wrong_password,
+        "refused subscription": _refused_subscription,
+        "client id taken over": _taken_over,
+        "session forgotten": _forgotten_session,
+    }
+    chosen = [only] if only else list(parts)
     problems = []
-    for part in (_wrong_password, _refused_subscription, _taken_over, _forgotten_session):
+    for number, name in enumerate(chosen):
         try:
-            problems += part(forks, folder / part.__name__)
+            problems += parts[name](forks, folder / str(number))
         except AssertionError as error:
-            problems.append(f"{part.__name__}: {error}")
-    text = "wrong password, refused subscription, client id taken over, session forgotten: said and survived"
-    return Result("logins", text, problems)
+            problems.append(f"{name}: {error}")
+    return Result("logins", f"{', '.join(chosen)}: said and survived", problems)
 
 
 # -- what happens to a connection -------------------------------------------------------------------

@@ -71,14 +71,14 @@ MUTANTS = (
         "core/devices.py",
         "known = known or identities[s, k] == identity[i]",
         "known = False",
-        ("kills",),
+        ("places",),
     ),
     Mutant(
         "no de-duplication by delivery",
         "formats/deliveries.py",
         "return found is not None and found == digest_of(topic, payload)",
         "return False",
-        ("kills",),
+        ("places",),
     ),
     Mutant(
         "outbox deletion before PUBACK",
@@ -150,7 +150,7 @@ def make(mutant: Mutant, home: Path) -> None:
 def _passes(proof: str, home: Path, seed: int) -> bool:
     """Return whether a mutant passes a proof; a proof that cannot be run at all is an error."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.faults", "--short", "--seed", str(seed), "--only", proof],
+        [sys.executable, "-m", "tests.faults", "--least", "--seed", str(seed), "--only", proof],
         cwd=home,
         env={**os.environ, "PYTHONPATH": str(home)},
         capture_output=True,

@@ -62,6 +62,7 @@ def test_a_loaded_model_scores_as_the_trained_one(detector: str, tmp_path: Path)
     ("detector", "path", "value"),
     [
         ("hbos", "hist_", np.ones((3, 6))),
+        ("hbos", "bin_edges_", np.zeros((11, 6))[::-1] - np.arange(11)[:, None]),
         ("ocsvm", "detector_._dual_coef_", np.ones((1, 3))),
         ("ocsvm", "detector_.kernel", "precomputed"),
         ("ocsvm", "detector_._n_support", np.full(2, 10**6, dtype=np.int32)),

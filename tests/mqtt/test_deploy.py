@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from paho.mqtt import client as paho
 
 from stream_detector.formats.topics import TopicPattern
 from stream_detector.mqtt.doctor import Doctor
@@ -189,10 +188,9 @@ def test_with_tls_the_certificate_is_the_login(
 
 def answer(broker: Mosquitto, user: str, topic: str, payload: bytes) -> int:
     """Publish at QoS 1; return the broker's reason code."""
-    codes: list[int] = []
-    with Peer(broker.port, **login(user)) as peer:
-        peer.client.on_publish = lambda _client, _data, _mid, reason, _properties: codes.append(reason.value)
-        info = peer.client.publish(topic, payload, qos=1)
-        assert info.rc == paho.MQTT_ERR_SUCCESS
-        wait_for(lambda: codes, what="PUBACK")
-    return codes[0]
+    codes: list[tuple[int, int]] = []
+    with Driver(broker.url, client_id=user, subscriptions=(), protocol="5", **login(user)) as driver:
+        driver.until(lambda: driver.link.connected)
+        driver.link.publish(topic.encode(), payload, 1, retain=False)
+        driver.until(lambda: codes.extend(driver.link.confirmed()) or codes)  # type: ignore[func-returns-value]
+    return codes[0][1]

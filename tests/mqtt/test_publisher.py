@@ -145,6 +145,7 @@ def test_a_refused_message_is_kept(start_mosquitto: Callable[..., Mosquitto]) ->
             driver, publisher, lambda: publisher.results["refused"] == 1 and len(publisher) == 1
         )
         assert done == list(range(5))
+        assert publisher.denied == "closed/x"
         pump_until(driver, publisher, lambda: publisher.results["refused"] == 2)
         assert len(publisher) == 1
 

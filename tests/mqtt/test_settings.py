@@ -50,6 +50,8 @@ def test_ports_have_defaults(url: str, host: str, port: int, path: str) -> None:
         ({"protocol": "3.1"}, "'auto', '5' or '3.1.1'"),
         ({"protocol": 4}, "'auto', '5' or '3.1.1'"),
         ({"tls_insecure": True}, "Extra inputs"),
+        ({"username": "ä" * 32_768}, "more than 65535 bytes"),
+        ({"username": "joe", "password": "hunter2" * 9_363}, "more than 65535 bytes"),
     ],
 )
 def test_impossible_sections_are_refused(section: dict[str, Any], word: str) -> None:

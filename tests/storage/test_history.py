@@ -152,6 +152,20 @@ def test_a_crash_anywhere_moves_nothing_twice(
     assert len(segments(tmp_path)) < 4
 
 
+def test_moving_again_changes_nothing(
+    tmp_path: Path, store: Store, historian: Callable[..., Historian]
+) -> None:
+    """A bite whose commit succeeded without saying so is moved once more, and read once."""
+    write(store, 1, 20)
+    mover = historian()
+    mover.offer(15)
+    mover.move()
+    mover._copied = 3
+    mover.move()
+    assert (mover.moved, mover.problem) == (15, None)
+    assert read(tmp_path) == written(*range(1, 21))
+
+
 def test_a_problem_is_said_in_a_sentence(
     tmp_path: Path, store: Store, historian: Callable[..., Historian]
 ) -> None:

@@ -10,17 +10,22 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 
 from stream_detector.errors import StateError, StorageError
 from stream_detector.storage import schema
+from stream_detector.storage.history import read_journal
 from stream_detector.storage.store import LEAP, Change, Store
-from tests.storage.examples import SECOND, START, check_prefix, content, readings, story
+from tests.storage import torn
+from tests.storage.examples import check_prefix, content, story
 from tests.storage.released.make import EXPECTED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stream_detector.storage.connection import Connection
 
 RELEASED = Path(__file__).parent / "released"
@@ -95,6 +100,9 @@ def test_an_older_version_left_only_its_name(tmp_path: Path) -> None:
         ),
         pytest.param(
             lambda path: edit(path.parent, "DROP TABLE outbox"), "outbox is missing", id="without a table"
+        ),
+        pytest.param(
+            lambda path: edit(path.parent, "DROP TABLE meta"), "meta is missing", id="without facts"
         ),
     ],
 )
@@ -276,21 +284,65 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
             Store(path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written(folder: Path) -> None:
-    """Missing permissions are named, and nothing is set aside."""
-    folder.chmod(0o500)
-    (folder / "state.db").chmod(0o400)
-    with pytest.raises(StateError, match="make the folder writable"):
-        Store(folder)
-    assert (folder / "state.db").exists()
+def _as_nobody(do: Callable[[], object]) -> str:
+    """Do something without the powers of root, and return what came of it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            words = repr(do())
+        except StateError as error:
+            words = str(error)
+        os.write(writing, words.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        words = pipe.read()
+    os.waitpid(child, 0)
+    return words
 
 
-def test_positions_go_on_after_those_of_the_history(tmp_path: Path) -> None:
-    """Who begins without a damaged database does not use the positions of the history again."""
+@pytest.mark.parametrize(
+    ("folder_mode", "file_mode"),
+    [(0o555, 0o444), (0o777, 0o444), (0o777, 0o000)],
+    ids=["nothing may be written", "the file may not be written", "the file may not be read"],
+)
+def test_missing_permissions(folder_mode: int, file_mode: int) -> None:
+    """What may not be read or written is named, and nothing is set aside; what can be read, can be read."""
+    with TemporaryDirectory() as base:
+        Path(base).chmod(0o755)
+        folder = Path(base) / "state"
+        story(folder, 6)
+        records = sum(1 for _ in read_journal(folder))
+        (folder / "state.db").chmod(file_mode)
+        (folder / "lock").chmod(0o666 & folder_mode)
+        folder.chmod(folder_mode)
+        words = _as_nobody(lambda: Store(folder))
+        assert words.startswith(f"state_dir {folder} cannot be used (")
+        assert words.endswith("): make the folder writable for this user")
+        if file_mode:
+            assert _as_nobody(lambda: sum(1 for _ in read_journal(folder))) == str(records)
+        assert (folder / "state.db").exists()
+        assert not list(folder.glob("*.corrupt*"))
+
+
+def test_a_log_that_was_left_behind_is_not_taken_for_the_new_one(tmp_path: Path) -> None:
+    """A database that is begun anew does not inherit what stands in the log of an older one."""
+    state_dir = torn.crashed(tmp_path)
+    (state_dir / "state.db").unlink()
+    with closing(Store(state_dir)) as store:
+        assert check_prefix(content(store), 0) == 0
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_positions_go_on_after_those_of_the_history(tmp_path: Path, steps: int) -> None:
+    """Who begins with nothing, or with an older database, does not use the history's positions again."""
+    if steps:
+        story(tmp_path, steps)
     history = tmp_path / "history"
     history.mkdir()
     shutil.copyfile(RELEASED / "schema-1" / "state.db", history / f"{1:019d}-20231114T221320Z.db")
     with closing(Store(tmp_path)) as store:
         assert store.last_position == EXPECTED["head"][0]
-        store.commit(Change(records=[(store.last_position + 1, readings(at=START + SECOND))]))

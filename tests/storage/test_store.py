@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from stream_detector.core.records import Gap, ModelSet, Started, Tick
 from stream_detector.core.state import RowLayout
+from stream_detector.errors import StorageError
 from stream_detector.storage.store import TRIM, Change, Store
 from tests.storage.examples import (
     EVENTS,
@@ -29,6 +31,7 @@ from tests.storage.examples import (
     step,
     still_open,
 )
+from tests.storage.failing import failing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,6 +160,16 @@ def test_rows_share_their_layouts(store: Store, tmp_path: Path) -> None:
         again.commit(Change(facts={"a": "b"}))
         assert again._db.one("SELECT count(*) FROM layouts") == 1
         assert len(list(again.rows())) == 4
+
+
+def test_a_layout_goes_with_its_transaction(store: Store) -> None:
+    """A layout that was undone with a commit that failed is written with the next one."""
+    change = Change(rows=[(1, "pumps", state())])
+    with failing(3, OSError(errno.EIO, "Input/output error")) as failed, pytest.raises(StorageError):
+        store.commit(change)
+    assert failed[0].startswith("INSERT INTO devices")
+    store.commit(change)
+    assert list(store.rows()) == change.rows
 
 
 def test_only_the_newest_deliveries_are_kept(store: Store) -> None:
