@@ -248,6 +248,8 @@ class Keeper:
         waiting = {name: dirty.oldest for name, dirty in self._dirty.items()}
         needed = [found[0] for name, found in waiting.items() if found and name in self._journalled]
         self._historian.offer(min(needed) - 1 if needed else self._position)
+        if self._historian.problem:
+            self._telemetry.complain("history", "%s", self._historian.problem)
         self._telemetry.checkpointed(
             min((found[1] for found in waiting.values() if found), default=self._clock())
         )

@@ -55,12 +55,14 @@ class Roster:
 
     def refusal(self, stream: str) -> str | None:
         """Return why a stream can have no further device now; None: it gets one."""
-        in_memory = len(self._pipeline.streams[stream].devices)
+        in_memory, on_disk = len(self._pipeline.streams[stream].devices), self._recovery().evicted[stream]
+        # Moving to disk and back leaves the sum; joining changes it. So those that joined in this batch are
+        # told from those of the batches before, who are in memory by now.
         before, joined = self._joined.get(stream, (0, 0))
-        joined = joined if before == in_memory else 0  # those of the batches before are in memory by now
+        joined = joined if before == in_memory + on_disk else 0
         if in_memory + joined >= self._in_memory:
             return f"the stream has {self._in_memory} devices already (max_devices)"
-        if self._recovery().evicted[stream] >= ON_DISK * self._in_memory:
+        if on_disk >= ON_DISK * self._in_memory:
             return f"the stream has {ON_DISK * self._in_memory} devices on disk already (20 x max_devices)"
         now = self._clock()
         earned = (now - self._counted_at) * self._a_minute / MINUTE
@@ -73,5 +75,5 @@ class Roster:
                 " known ones are not affected"
             )
         self._tokens[stream] -= 1.0
-        self._joined[stream] = in_memory, joined + 1
+        self._joined[stream] = in_memory + on_disk, joined + 1
         return None

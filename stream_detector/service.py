@@ -23,12 +23,12 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
-import msgspec
 from prometheus_client import CollectorRegistry
 
 from stream_detector import __version__, failpoints
+from stream_detector.clock import Clock
 from stream_detector.core.events import ModelRefused
 from stream_detector.core.records import Gap, Started, Tick
 from stream_detector.errors import ConfigurationError, StateError, StorageError, StreamDetectorError
@@ -39,6 +39,7 @@ from stream_detector.mqtt.broker import EmbeddedBroker
 from stream_detector.mqtt.frames import Received
 from stream_detector.mqtt.link import Link
 from stream_detector.mqtt.publisher import Publisher
+from stream_detector.neighbours import Neighbours
 from stream_detector.processing import (
     Decision,
     Processing,
@@ -72,8 +73,6 @@ COMPLAIN_S = 60.0
 STOP_S = 1.5
 NOTE_S = 0.1
 """The gauges of the outbox are at most so old."""
-ANSWER_S = 0.5
-"""So long the broker gets to tell of another service: retained messages come some time after the SUBACK."""
 TRY_AGAIN_S = 0.25
 """What could not be written is written again after this pause."""
 START_OVER = 5
@@ -82,32 +81,6 @@ WAITING = 64
 """So many batches may wait while nothing can be written; what comes at QoS 0 then is ignored."""
 DROPPED = "$SYS/broker/publish/messages/dropped"
 ALERTS = "alert"
-
-
-class Clock:
-    """The service clock: wall time at start plus time passed, so it never runs backwards.
-
-    Args:
-        at_least: µs; what was journalled before is not later than now.
-
-    Example:
-        >>> clock = Clock()
-        >>> clock() <= clock()
-        True
-    """
-
-    # Unlike the monotonic clock it goes on while the machine is suspended, as the devices do.
-    _PASSED: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-    def __init__(self, at_least: int = 0) -> None:
-        self._begin = max(time.time_ns() // 1000, at_least) - self._passed()
-
-    def __call__(self) -> int:
-        """Return µs since 1970 UTC."""
-        return self._begin + self._passed()
-
-    def _passed(self) -> int:
-        return time.clock_gettime_ns(self._PASSED) // 1000
 
 
 class Service:
@@ -185,12 +158,10 @@ class Service:
                 update={"url": self.broker.url(settings.broker.protocol)}
             )
         self._errors: deque[float] = deque(maxlen=START_OVER)
-        self._foreign_online = False
         self._deaf_since: int | None = self._store.alive_at or self.clock()
         self._ticked = 0
         self._noted = 0.0
-        self._foreign: str | None = None
-        self._listening_since: float | None = None
+        self._neighbours = Neighbours(settings.topics.base, self.client_id)
         self._connect()
         self._begin_records()
 
@@ -485,7 +456,7 @@ class Service:
         if not link.ready and waited and link.problem:
             self._complained, self._complaint = time.monotonic(), link.problem
             self.telemetry.say("not connected: %s", link.problem)
-        if link.drained and self._announced != link.epoch and self._sees_nobody_else():
+        if link.drained and self._announced != link.epoch and self._alone():
             self._announced = link.epoch
             self._complained, self._complaint = -COMPLAIN_S, None
             self._put(0, self._info())
@@ -552,46 +523,24 @@ class Service:
             {"instance": self.client_id, "version": __version__, "streams": streams}
         )
 
-    def _sees_nobody_else(self) -> bool:
-        """Return whether we are alone under our base topic; asked once subscribed, until it is.
-
-        What counts is what was said last: a session that the broker kept may begin with old news.
-        """
-        if self._listening_since is None:
-            self._listening_since = time.monotonic()
-        if self._announced:
-            return True
-        if time.monotonic() - self._listening_since < ANSWER_S:
+    def _alone(self) -> bool:
+        """Return whether nobody else is under our base topic; end where somebody is."""
+        try:
+            return self._announced > 0 or self._neighbours.absent()
+        except ConfigurationError as error:
+            self._fatal = error
+            self._stopping.set()
             return False
-        if self._foreign is None or not self._foreign_online:
-            return True
-        base = self.settings.topics.base
-        self._fatal = ConfigurationError(
-            f"another stream_detector ({self._foreign}) is online under topics.base: {base};"
-            " give this one another topics.base, or stop the other",
-            key="topics.base",
-        )
-        self._stopping.set()
-        return False
 
     def _listen(self, taken: Taken) -> None:
-        """Note what the broker says of itself, and who else is, or was, under our base topic and alive."""
-        base = self.settings.topics.base
+        """Take in what the broker says of itself, and what others say under our base topic."""
+        self._neighbours.hear(taken.own)
         for topic, payload in taken.own:
             if topic == DROPPED and payload.isdigit():
                 self.telemetry.broker_dropped(int(payload))
-            if topic == f"{base}/info":
-                try:
-                    instance = msgspec.json.decode(payload)["instance"]
-                except (msgspec.DecodeError, KeyError, TypeError):
-                    continue
-                self._foreign = instance if instance != self.client_id else None
-            if topic == f"{base}/status":
-                self._foreign_online = payload == b"online"
 
     def _dial(self, broker: BrokerSettings, formerly: list[str]) -> Link:
-        base = self.settings.topics.base
-        own = [(f"{base}/info", 1), (f"{base}/status", 1)]
+        own = [(topic, 1) for topic in self._neighbours.topics]
         qos = [stream.qos for stream in self.settings.streams.values()]
         return Link(
             broker,

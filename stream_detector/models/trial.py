@@ -36,7 +36,8 @@ MEMORY_BYTES = 1 << 30  # on top of what the libraries take, which is 0.5 to 0.6
 CPU_S = 20
 WALL_S = 30  # from when the child is ready
 START_S = 120.0  # until it is: importing takes 1.5 s, on a small and busy machine 20 times that
-END_S = 5.0  # between a child's last word and its end
+END_S = 1.0  # between a child's last word and its end
+STILL_THERE = "still there"
 POLL_S = 0.1  # how soon a request to stop is seen
 MAX_ANSWER_BYTES = 65_536
 
@@ -72,8 +73,6 @@ def hold(files: Files, detector: str, stopped: threading.Event | None = None) ->
                 raise _died(files.folder, child)
     except _Stopped:
         raise _unproven(files.folder, "its trial was stopped") from None
-    except TimeoutError:
-        raise refused(files.folder, f"its trial did not end within {WALL_S} s", "timeout") from None
     except OSError as error:
         raise _unproven(files.folder, f"the process for its trial cannot be run: {error.strerror}") from error
     _heed(files.folder, answer)
@@ -113,7 +112,7 @@ def _child(detector: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _line(child: subprocess.Popen[bytes], seconds: float, stopped: threading.Event | None) -> bytes:
-    """Return the child's next line, or what there is of it where the child ends or says too much."""
+    """Return the child's next line; what there is of it, where it ends, says too much or takes too long."""
     assert child.stdout is not None  # noqa: S101 - for the type checker
     deadline = time.monotonic() + seconds
     pipe = child.stdout.fileno()
@@ -124,7 +123,7 @@ def _line(child: subprocess.Popen[bytes], seconds: float, stopped: threading.Eve
         if stopped is not None and stopped.is_set():
             raise _Stopped
         if time.monotonic() > deadline:
-            raise TimeoutError
+            break
         if poll.poll(POLL_S * 1000):
             said = os.read(pipe, MAX_ANSWER_BYTES)
             if not said:
@@ -157,7 +156,7 @@ def _heed(folder: Path, line: bytes) -> None:
 def _died(folder: Path, child: subprocess.Popen[bytes]) -> BundleError:
     """Return why a child gives no answer."""
     end = _end_of(child)
-    if end in {"SIGALRM", "SIGXCPU"}:
+    if end in {"SIGALRM", "SIGXCPU", STILL_THERE}:
         what = f"its trial did not end within {CPU_S} s of work, {WALL_S} s in all"
         return refused(folder, what, "timeout")
     if end == "SIGKILL":  # not by us: we read to the end first
@@ -166,11 +165,11 @@ def _died(folder: Path, child: subprocess.Popen[bytes]) -> BundleError:
 
 
 def _end_of(child: subprocess.Popen[bytes]) -> str:
-    """Return how a child that has closed its pipe has ended: a signal's name, or its exit status."""
+    """Return how a child has ended: a signal's name, or its exit status."""
     try:
         status = child.wait(timeout=END_S)
     except subprocess.TimeoutExpired:
-        return "silent"
+        return STILL_THERE
     return signal.Signals(-status).name if status < 0 else f"status {status}"
 
 

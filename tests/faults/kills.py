@@ -9,12 +9,13 @@ nothing had happened.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 from time import sleep
 from typing import TYPE_CHECKING
 
 from tests.faults.proof import Result
 from tests.faults.proxy import Hole
-from tests.faults.runs import Run, mosquitto
+from tests.faults.runs import BrokerLog, Run, mosquitto
 from tests.faults.stories import seeded
 from tests.faults.truth import Verdict
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import random
     from pathlib import Path
 
-    from tests.brokers import Mosquitto
     from tests.faults.forks import ForkServer
     from tests.faults.stories import Mode
 
@@ -52,48 +52,57 @@ LEAST: dict[Mode, Size] = {"ts": Size(20, 1_200)}
 
 def prove(forks: ForkServer, folder: Path, seed: int, sizes: dict[Mode, Size]) -> Result:
     """Kill in all modes."""
-    total, again = Verdict(), 0
+    total, seen, starts = Verdict(), BrokerLog(), list[float]()
     for mode, size in sizes.items():
         with mosquitto(folder / mode / "broker") as broker:
-            verdict, repeated = _mode(forks, broker, folder / mode, seed, mode, size)
-        total += verdict
-        again += repeated
+            hole = Hole(broker.port)
+            with Run(
+                forks,
+                broker,
+                folder / mode,
+                seed=seed,
+                mode=mode,
+                readings=size.readings,
+                port=hole.port,
+            ) as run:
+                total += _kill(run, hole, size.kills, seeded(seed, mode, "kills"), starts)
+                seen += run.log()
+            hole.close()
     kills = sum(size.kills for size in sizes.values())
     readings = sum(size.readings for size in sizes.values())
     parts = ", ".join(f"{mode} {size.readings:,}" for mode, size in sizes.items())
-    text = f"{kills:,} kills -9 over {readings:,} readings ({parts}): {total}, {again:,} delivered again"
+    text = (
+        f"{kills:,} kills -9 over {readings:,} readings ({parts}): {total}, outbox empty;"
+        f" {seen.working:,} lives had acknowledged something, {seen.again:,} messages came again,"
+        f" a start took {median(starts) * 1000:.0f} ms"
+    )
     return Result("kills", text, total.problems)
 
 
-def _mode(
-    forks: ForkServer, broker: Mosquitto, folder: Path, seed: int, mode: Mode, size: Size
-) -> tuple[Verdict, int]:
-    """Kill in one mode; return what came of it, and how many messages were delivered again."""
-    chance = seeded(seed, mode, "kills")
-    hole = Hole(broker.port)
-    with Run(forks, broker, folder, seed=seed, mode=mode, readings=size.readings, port=hole.port) as run:
-        run.begin()
-        for kill in range(size.kills):
-            _live(run, hole, len(run.messages) // size.kills, chance)
-            run.service.kill()
-            hole.swallows = False
-            if kill % COMMAND_EVERY == COMMAND_EVERY - 1:
-                run.service.run_command()
-            else:
-                run.service.fork()
-        verdict = run.finish()
-        hole.close()
-        return verdict, run.redeliveries()
+def _kill(run: Run, hole: Hole, kills: int, chance: random.Random, starts: list[float]) -> Verdict:
+    """Kill so often while the story is told, and compare in the end."""
+    run.begin()
+    for kill in range(kills):
+        _live(run, hole, len(run.messages) // kills, chance, starts)
+        run.service.kill()
+        hole.swallows = False
+        if kill % COMMAND_EVERY == COMMAND_EVERY - 1:
+            run.service.run_command()
+        else:
+            run.service.fork()
+    return run.finish()
 
 
-def _live(run: Run, hole: Hole, messages: int, chance: random.Random) -> None:
+def _live(run: Run, hole: Hole, messages: int, chance: random.Random, starts: list[float]) -> None:
     """Let it live for a while, with work that comes in bursts, and at times unheard in the end."""
     if chance.random() < EARLY:
         sleep(chance.uniform(0.0, EARLY_S))
         return
+    run.publish(messages // BURSTS)
+    starts.append(run.service.wait_up())
     unheard_from = chance.randrange(BURSTS) if chance.random() < SWALLOWED else BURSTS
     for burst in range(BURSTS):
         hole.swallows = burst >= unheard_from
         sleep(chance.uniform(0.0, PAUSE_S))
-        run.publish(round(messages / BURSTS / (1 - EARLY)))
+        run.publish(messages // BURSTS)
     sleep(chance.uniform(0.0, LAST_S))

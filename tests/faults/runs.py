@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,6 +36,40 @@ def mosquitto(folder: Path, **options: Any) -> Iterator[Mosquitto]:
         yield broker.start()
     finally:
         broker.stop()
+
+
+@dataclass(slots=True)
+class BrokerLog:
+    """What the broker's log says of the service.
+
+    Attributes:
+        logins: How often it logged in.
+        working: Logins in which it acknowledged something.
+        again: Messages that were delivered to it once more.
+    """
+
+    logins: int = 0
+    working: int = 0
+    again: int = 0
+    _idle: bool = True
+
+    def read(self, line: bytes) -> None:
+        """Take in a line that is about the service."""
+        if b"Sending CONNACK" in line:
+            self.logins += 1
+            self._idle = True
+        elif b"Received PUBACK" in line:
+            self.working += self._idle
+            self._idle = False
+        elif b"Sending PUBLISH" in line and b"(d1," in line:
+            self.again += 1
+
+    def __iadd__(self, other: BrokerLog) -> Self:
+        """Add what another broker has seen."""
+        self.logins += other.logins
+        self.working += other.working
+        self.again += other.again
+        return self
 
 
 class Run:
@@ -127,15 +162,14 @@ class Run:
             verdict.problems.append(f"told twice with different words: {key}")
         return verdict
 
-    def redeliveries(self) -> int:
-        """Return how many messages the broker has delivered to the service once more."""
-        return sum(
-            b"Sending PUBLISH to stream-detector-" in line and b"(d1," in line for line in self._broker_log()
-        )
-
-    def _broker_log(self) -> Iterator[bytes]:
-        with (self.broker._folder / "log").open("rb") as log:
-            yield from log
+    def log(self) -> BrokerLog:
+        """Return what the broker has seen of the service."""
+        seen = BrokerLog()
+        with (self.broker._folder / "log").open("rb") as lines:
+            for line in lines:
+                if b"stream-detector-" in line:
+                    seen.read(line)
+        return seen
 
     def _found(self) -> tuple[Found, int]:
         """Return what the service has told and kept, and how much it has not told."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from tests.brokers import wait_for
@@ -52,11 +53,13 @@ class Supervised(RunningService):
         self.starts = 0
         self.ends: list[int] = []
         self._forks = forks
+        self._began = 0.0
         self._clock = clock
 
     def fork(self, fault: Mapping[str, Any] | None = None) -> None:
         """Start it, and do not wait for anything."""
         self.starts += 1
+        self._began = monotonic()
         self._log_begins = (self.folder / "log").stat().st_size
         child = self._forks.start(
             self.folder / "config.yaml", self.folder / "log", clock=self._clock, fault=fault
@@ -86,9 +89,14 @@ class Supervised(RunningService):
             self.process.send_signal(signal.SIGKILL)
         self.process.wait(END_S)
 
-    def wait_url(self) -> None:
-        """Return once it has told where it serves HTTP, and does."""
+    def wait_up(self) -> float:
+        """Return once it has told where it serves HTTP: the seconds since it was forked."""
         wait_for(lambda: self._find_url() or self.ended, START_S, "it says where it is")
+        return monotonic() - self._began
+
+    def wait_url(self) -> None:
+        """Return once it serves HTTP."""
+        self.wait_up()
         wait_for(lambda: self.ended or self._answers(), what="it serves HTTP")
 
     def keep_alive(self, until: Callable[[], object], timeout_s: float, what: str) -> None:
