@@ -324,6 +324,8 @@ class Service:
                 self._keeper.commit()
             except StorageError as error:
                 self._storage_problem = error
+                if self._deaf_since is None:  # what waits is not heard
+                    self._deaf_since = self.clock()
                 self._try_again_at = time.monotonic() + TRY_AGAIN_S
                 self.telemetry.complain("storage", "%s", error)
                 return
@@ -434,7 +436,7 @@ class Service:
     def _follow_gaps(self) -> None:
         """Record when we could not hear: without a connection or held back, then draining what piled up."""
         link, now = self._link, self.clock()
-        if not link.ready or self._publisher.full or self._storage_problem:
+        if not link.ready or self._publisher.full:
             self._drains = False
             if self._deaf_since is None:
                 self._deaf_since = now

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from stream_detector.detectors.pyod import FittedModel
 
 STATM = Path("/proc/self/statm")
+OOM = Path("/proc/self/oom_score_adj")
 MAX_FILES = 16  # a library may import another module late
 ROWS = 256
 MAX_SCORING_S = 2.0  # for so many rows; 50,000 neighbours in 18 columns take 0.15
@@ -68,6 +69,8 @@ def _compile() -> None:
 def _confine(memory_bytes: int, cpu_s: int, wall_s: int) -> None:
     """Limit this process from here on, for ever."""
     used_s = math.ceil(time.process_time())
+    if OOM.exists():
+        OOM.write_text("1000")  # when the machine runs out of memory, this process goes first
     if STATM.exists():  # not on macOS, which would not keep the limit
         addresses = int(STATM.read_text().split()[0]) * resource.getpagesize()
         _lower(resource.RLIMIT_AS, addresses + memory_bytes)

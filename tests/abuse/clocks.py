@@ -158,15 +158,16 @@ def _start(service: Supervised, folder: Path) -> None:
 def _readings(part: int, seed: int, now_s: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield what the pumps say: with their own time, and one of them without; each has one fault."""
     rng = random.Random(f"{seed}/{part}")  # noqa: S311 - it has to be repeatable, not secret
+    spike = 80.0 * (-3.0) ** part  # what a device has shown before is not news
     for k in range(A_PART):
         for device in range(DEVICES):
-            x = rng.gauss(device, 1.0) + (80.0 if k == SPIKE_AT + device else 0.0)
-            said = {"ts": now_s + part * 1000 + k, "values": {"x": round(x, 3)}}
+            x = rng.gauss(device, 1.0) + (spike if k == SPIKE_AT + device else 0.0)
+            said = {"ts": now_s + part * A_PART + k, "values": {"x": round(x, 3)}}
             yield b"plant/n/pump-%d" % device, json.dumps(said).encode()
         yield b"plant/n/untimed", json.dumps({"values": {"x": k % 7}}).encode()
 
 
 def _last_words(part: int, now_s: int) -> Iterator[tuple[bytes, bytes]]:
     for k in range(QUIET):
-        said = {"ts": now_s + part * 1000 + k / 100, "values": {"x": k % 3}}
+        said = {"ts": now_s + part * A_PART + k / 100, "values": {"x": k % 3}}
         yield b"quiet/quiet-%d" % part, json.dumps(said).encode()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 import warnings
 from collections import Counter
 from hashlib import sha256
@@ -21,10 +22,13 @@ from stream_detector.processing import Decision, Processing
 from stream_detector.roster import Roster
 from stream_detector.settings import Settings
 from stream_detector.telemetry import Telemetry
-from tests.abuse.books import Books, readings_in
+from tests.abuse.books import MESSAGES, READINGS, Books, readings_in
 from tests.abuse.payloads import STREAMS, Sender, Spoilt
+from tests.abuse.wire import Wire
 from tests.bench import NobodyOnDisk
 from tests.faults.proof import Result
+from tests.faults.runs import mosquitto
+from tests.service.running import RunningService
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +41,8 @@ SECOND = 1_000_000
 LARGEST_BATCH = 1000
 MAX_DEVICES = 100
 """So few that some are refused."""
+PLENTY: dict[str, int] = {"max_devices": 1_000_000, "new_devices_per_minute": 1_000_000}
+WAIT_S = 120.0
 TOPIC_BYTES = 65_535
 FORBIDDEN = ("+", "#", "\0")
 SHOWN = 600
@@ -49,7 +55,7 @@ class Sockless:
 
     Args:
         now: Service clock, µs.
-        others: Sections of the configuration.
+        others: More of the configuration.
     """
 
     def __init__(self, now: int = NOW, **others: Any) -> None:
@@ -144,6 +150,48 @@ def prove(_forks: object, _folder: Path, seed: int, payloads: int = 1_000_000) -
         f" errors, books balance after every batch",
         problems,
     )
+
+
+def prove_on_the_wire(_forks: object, folder: Path, seed: int, payloads: int = 50_000) -> Result:
+    """Fuzz the real service through a real broker: it must count as the service without sockets does."""
+    batch = list(Sender(f"wire/{seed}", wire=True).messages(payloads))
+    sockless = Sockless(time.time_ns() // 1000, **PLENTY)
+    problems = sockless.send(batch)
+    expected = sockless.books()
+    with mosquitto(folder / "broker") as broker:
+        service = RunningService(
+            folder / "service", broker={"url": broker.url}, streams=STREAMS, **PLENTY
+        )
+        with service, Wire(broker.port) as wire:
+            service.wait_ready()
+            service.wait_online()
+            wire.send((message.topic, message.payload) for message in batch)
+            for stream in STREAMS:
+                came = expected.of("messages_received_total", stream)
+                service.wait_for_count("messages_received_total", came, WAIT_S, stream=stream)
+            found = Books((name, dict(labels), value) for (name, labels), value in service.samples().items())
+            problems += found.problems(found.received(), sockless.readings)
+            problems += _otherwise(expected, found)
+            if service.count("mqtt_reconnects_total"):
+                problems.append(f"the connection was lost\n{service.log()[-1000:]}")
+            if service.stop() != 0:
+                problems.append("it did not end in order")
+    return Result(
+        "fuzz-wire",
+        f"{payloads:,} spoilt messages through the broker: {sockless.readings.total():,} readings in accepted"
+        " ones, counts equal those without sockets",
+        problems,
+    )
+
+
+def _otherwise(expected: Books, found: Books) -> list[str]:
+    """Return what the real service counts otherwise."""
+    return [
+        f"{stream}: {name} is {found.of(name, stream)}, not {expected.of(name, stream)}"
+        for name in ("messages_received_total", *MESSAGES, *READINGS)
+        for stream in STREAMS
+        if found.of(name, stream) != expected.of(name, stream)
+    ]
 
 
 def _culprit(batch: Sequence[Spoilt]) -> str:

@@ -47,6 +47,7 @@ def tell(files):
     told["alarm"] = signal.alarm(0)
     told["environment"] = open("/proc/self/environ").read().split(chr(0))
     told["folder"] = os.getcwd()
+    told["goes_first"] = int(open("/proc/self/oom_score_adj").read())
     told["leads"] = os.getsid(0) == os.getpid()
     told["open"] = sorted(os.listdir("/proc/self/fd"))
     raise BundleError(f"{files.folder}: {probe.json.dumps(told)}", reason="crash")
@@ -175,6 +176,7 @@ def test_a_child_has_limits_before_it_gets_a_byte(sound: Files, monkeypatch: pyt
     assert trial.CPU_S < told["CPU"] < trial.CPU_S + 60
     assert (told["CORE"], told["FSIZE"], told["NOFILE"], told["NPROC"]) == (0, 0, 16, 0)
     assert 0 < told["alarm"] <= trial.WALL_S
+    assert told["goes_first"] == 1000
     assert (told["leads"], told["folder"]) == (True, "/")
     assert {name.partition("=")[0] for name in told["environment"]} <= {*trial.KEPT, *trial.ONE_THREAD, ""}
     assert told["open"] == ["0", "1", "2", "3"]  # 3 is for listing them
