@@ -59,7 +59,6 @@ class Light:
     threshold = THRESHOLD
     channels: tuple[str, ...] | None = None
     features: tuple[str, ...] = ()
-    online = True
     raise_after = (1, 1)  # the record filter already holds repeats back
 
     def columns(self) -> Mapping[str, Column]:

@@ -75,11 +75,6 @@ class FittedModel:
         return self.calibration.threshold
 
     @property
-    def online(self) -> bool:
-        """False: it does not learn."""
-        return False
-
-    @property
     def raise_after(self) -> tuple[int, int]:
         """Three anomalous readings of the last five: a frozen model errs on single readings."""
         return (3, 5)

@@ -53,7 +53,9 @@ class Books:
 
     def received(self) -> int:
         """Return all messages."""
-        return round(sum(value for (name, _), value in self._sums.items() if name == "messages_received_total"))
+        return round(
+            sum(value for (name, _), value in self._sums.items() if name == "messages_received_total")
+        )
 
     def readings(self, stream: str) -> int:
         """Return the readings of a stream, whatever became of them."""
@@ -75,7 +77,9 @@ class Books:
             came = self.of("messages_received_total", stream)
             ended = [self.of(name, stream) for name in MESSAGES]
             if came != sum(ended):
-                found.append(f"{stream or 'no stream'}: {came} received, but {ended} accepted, rejected, ignored")
+                found.append(
+                    f"{stream or 'no stream'}: {came} received, but {ended} accepted, rejected, ignored"
+                )
         for stream, count in (readings or {}).items():
             if count != self.readings(stream):
                 each = {name: self.of(name, stream) for name in READINGS}

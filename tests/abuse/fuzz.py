@@ -18,17 +18,18 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from stream_detector.core.records import Tick
+from stream_detector.neighbours import Neighbours
 from stream_detector.processing import Decision, Processing
 from stream_detector.roster import Roster
 from stream_detector.settings import Settings
 from stream_detector.telemetry import Telemetry
 from tests.abuse.books import MESSAGES, READINGS, Books, readings_in
 from tests.abuse.payloads import STREAMS, Sender, Spoilt
+from tests.abuse.process import Abused
 from tests.abuse.wire import Wire
 from tests.bench import NobodyOnDisk
 from tests.faults.proof import Result
 from tests.faults.runs import mosquitto
-from tests.service.running import RunningService
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +72,7 @@ class Sockless:
             lambda: self.now,
             roster=lambda pipeline: Roster(settings, pipeline, lambda: nobody, lambda: self.now),
         )
+        self._neighbours = Neighbours(settings.topics.base, "us")
         self._used = {name for name, stream in settings.streams.items() if stream.retained == "use"}
 
     def send(self, batch: Sequence[Spoilt]) -> list[str]:
@@ -85,6 +87,7 @@ class Sockless:
             self.now,
             packet_ids=[message.packet_id for message in batch],
         )
+        self._neighbours.hear(taken.own)
         self._processing.record(decision, Tick(self.now))
         self._processing.tell(decision)
         self._count(batch, taken)
@@ -159,9 +162,7 @@ def prove_on_the_wire(_forks: object, folder: Path, seed: int, payloads: int = 5
     problems = sockless.send(batch)
     expected = sockless.books()
     with mosquitto(folder / "broker") as broker:
-        service = RunningService(
-            folder / "service", broker={"url": broker.url}, streams=STREAMS, **PLENTY
-        )
+        service = Abused(folder / "service", broker={"url": broker.url}, streams=STREAMS, **PLENTY)
         with service, Wire(broker.port) as wire:
             service.wait_ready()
             service.wait_online()
@@ -202,7 +203,9 @@ def _culprit(batch: Sequence[Spoilt]) -> str:
         except Exception as error:  # noqa: BLE001 - it is what we look for
             problems = [f"{type(error).__name__}: {error}"]
         if problems:
-            return f"alone: {problems[0]}: {message.topic!r} {message.payload[:SHOWN]!r} flags {message.flags}"
+            return (
+                f"alone: {problems[0]}: {message.topic!r} {message.payload[:SHOWN]!r} flags {message.flags}"
+            )
     return "no message of the batch is wrong by itself"
 
 

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import generate_latest
 
 from stream_detector.storage.store import Store
-from tests.abuse.process import MB, resident_mb
+from tests.abuse.process import MB, Abused, resident_mb
 from tests.abuse.wire import Wire
 from tests.faults.proof import Result
 from tests.faults.runs import mosquitto
 from tests.faults.truth import BY_ARRIVAL, cells
 from tests.keeping import SECOND, Kept
-from tests.service.running import RunningService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +33,7 @@ MAX_DEVICES = 2000
 A_ROUND = 1000
 """Invented names in a second of the service clock."""
 ACQUAINTED = 150
-"""Seconds before the flood: the devices' pace is known then, so they stay in memory, and so is what is usual."""
+"""Seconds before the flood: by then the devices' pace is known, so they stay in memory."""
 ADMITTED = 100
 """In a second (`new_devices_per_minute`), until 20 x MAX_DEVICES are on disk."""
 MOST_MB = 150.0
@@ -64,51 +63,58 @@ def prove(_forks: object, folder: Path, seed: int, names: int = 1_000_000) -> Re
     """Flood a service without sockets with names."""
     calm, flooded = (_begin(folder / name) for name in ("calm", "flooded"))
     rounds = ACQUAINTED + names // A_ROUND
+    grown, most = _flood(calm, flooded, rounds, seed)
+    accepted = round(flooded.total("messages_accepted_total"))
+    refused = round(flooded.total("messages_rejected_total", reason="device_limit"))
+    page = len(generate_latest(flooded.telemetry.registry))
+    on_disk = flooded.keeper.recovery.evicted["pumps"]
+    files = [path.stat().st_size for path in flooded.settings.state_dir.iterdir() if path.is_file()]
+    problems = _excess(rounds * KNOWN + names, accepted, refused, grown, page)
+    problems += _differences(calm, flooded)
+    if most > MAX_DEVICES:
+        problems.append(f"{most} devices were in memory, more than {MAX_DEVICES}")
+    joined, expected = accepted - rounds * KNOWN, min(20 * MAX_DEVICES, names // A_ROUND * ADMITTED)
+    if joined < expected:
+        problems.append(f"only {joined:,} new devices were admitted, at least {expected:,} should be")
+    for service in (calm, flooded):
+        service.store.close()
+    return Result(
+        "names",
+        f"{names:,} invented names, {refused:,} refused: memory +{grown:.0f} MB, {most:,} devices in memory,"
+        f" {on_disk:,} on disk ({sum(files) / MB:.0f} MB), metrics {page:,} bytes; {KNOWN} known devices:"
+        f" {rounds * KNOWN:,} readings, windows and {len(calm.alerts)} alert events equal",
+        problems,
+    )
+
+
+def _flood(calm: Flooded, flooded: Flooded, rounds: int, seed: int) -> tuple[float, int]:
+    """Let time pass; return by how many MB memory grew at most, and how many devices were in it."""
     rng = random.Random(f"names/{seed}")  # noqa: S311 - it has to be repeatable, not secret
-    problems, most = [], 0
-    before = largest = 0.0
+    sizes, most = [], 0
     for number in range(rounds):
         known = list(_known(number, seed))
-        invented = list(_invented(number)) if number >= ACQUAINTED else []
-        mixed = [*known, *invented]
+        mixed = [*known, *(_invented(number) if number >= ACQUAINTED else ())]
         rng.shuffle(mixed)
         for service, messages in ((calm, known), (flooded, mixed)):
             service.now += SECOND
             service.send(*messages)
             service.tick()
+        if number >= ACQUAINTED - 1:
+            sizes.append(resident_mb(os.getpid()))
         most = max(most, len(flooded.processing.pipeline.streams["pumps"].devices))
-        if number == ACQUAINTED - 1:
-            before = resident_mb(os.getpid())
-        largest = max(largest, resident_mb(os.getpid()))
-    sent = rounds * KNOWN + names
-    accepted, refused = (
-        round(flooded.total("messages_accepted_total")),
-        round(flooded.total("messages_rejected_total", reason="device_limit")),
-    )
+    return max(sizes) - sizes[0], most
+
+
+def _excess(sent: int, accepted: int, refused: int, grown_mb: float, page: int) -> list[str]:
+    """Return what is not as it should be, of figures that both proofs have."""
+    problems = []
     if accepted + refused != sent:
         problems.append(f"{sent:,} were sent, {accepted:,} accepted and {refused:,} refused")
-    if largest - before > MOST_MB:
-        problems.append(f"memory grew by {largest - before:.0f} MB")
-    if most > MAX_DEVICES:
-        problems.append(f"{most} devices were in memory, more than {MAX_DEVICES}")
-    problems += _differences(calm, flooded)
-    page = len(generate_latest(flooded.telemetry.registry))
+    if grown_mb > MOST_MB:
+        problems.append(f"memory grew by {grown_mb:.0f} MB")
     if page > PAGE_BYTES:
         problems.append(f"the metrics have {page} bytes")
-    on_disk = flooded.keeper.recovery.evicted["pumps"]
-    joined, expected = accepted - rounds * KNOWN, min(20 * MAX_DEVICES, names // A_ROUND * ADMITTED)
-    if joined < expected:
-        problems.append(f"only {joined:,} new devices were admitted, at least {expected:,} should be")
-    state_mb = sum(path.stat().st_size for path in flooded.settings.state_dir.iterdir() if path.is_file()) / MB
-    for service in (calm, flooded):
-        service.store.close()
-    return Result(
-        "names",
-        f"{names:,} invented names, {refused:,} refused: memory +{largest - before:.0f} MB, {most:,} devices in"
-        f" memory, {on_disk:,} on disk ({state_mb:.0f} MB), metrics {page:,} bytes; {KNOWN} known devices:"
-        f" {rounds * KNOWN:,} readings, windows equal, {len(calm.alerts)} of {len(calm.alerts)} alert events",
-        problems,
-    )
+    return problems
 
 
 def _begin(folder: Path) -> Flooded:
@@ -153,7 +159,7 @@ def prove_on_the_wire(_forks: object, folder: Path, seed: int, names: int = 100_
     """Flood the real service with names, through a real broker."""
     rounds = ACQUAINTED + names // A_ROUND
     with mosquitto(folder / "broker") as broker:
-        service = RunningService(
+        service = Abused(
             folder / "service",
             broker={"url": broker.url},
             streams={"pumps": {"topic": "plant/{site}/{device}", "silence": False}},
@@ -176,15 +182,10 @@ def prove_on_the_wire(_forks: object, folder: Path, seed: int, names: int = 100_
             accepted = round(service.count("messages_accepted_total"))
             refused = round(service.count("messages_rejected_total", reason="device_limit"))
             code = service.stop()
-    problems = _missing(folder / "service" / "state", rounds)
+    problems = _excess(sent, accepted, refused, grown, page)
+    problems += _missing(folder / "service" / "state", rounds)
     if code:
         problems.append(f"it ended with {code}")
-    if accepted + refused != sent:
-        problems.append(f"{sent:,} were sent, {accepted:,} accepted and {refused:,} refused")
-    if grown > MOST_MB:
-        problems.append(f"memory grew by {grown:.0f} MB")
-    if page > PAGE_BYTES:
-        problems.append(f"the metrics have {page} bytes")
     return Result(
         "strangers",
         f"{names:,} invented names through the broker, {refused:,} refused: memory +{grown:.0f} MB, metrics"

@@ -105,7 +105,9 @@ def prove(_forks: object, _folder: Path, seed: int, size: int = 10_000) -> Resul
         for name, readings in storms.items()
     ]
     # The decoder refuses such numbers; the core must not be wrong even about them.
-    ends = [("d", k // 4, rng.choice((2**63 - 1, 1 - 2**63, 0, 1, 2**62)), 1.0) for k in range(size // 4)]
+    ends: list[Reading] = [
+        ("d", k // 4, rng.choice((2**63 - 1, 1 - 2**63, 0, 1, 2**62)), 1.0) for k in range(size // 4)
+    ]
     runs.append(("ends of int64", ends, Admission(2**63), partial(_counted_by_core, ends, rng)))
     total: Counter[str] = Counter()
     problems = []

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import random
+from copy import deepcopy
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,22 +44,89 @@ NUMBERS = (
     *("0", "-0", "1", "-1.5", "1e308", "-1e308", "1.7976931348623157e308", "5e-324", "1e-400", "1e999"),
     *("-1e999", "9007199254740993", "9223372036854775807", "-9223372036854775808", "4611686018427387904"),
     *("4611686018427387905", "18446744073709551616", "9" * 400, "0." + "3" * 400, "1E+2", "NaN"),
-    *("Infinity", "-Infinity", "nan", "0x10", "01", "+1", "1.", ".5", "1_000", "\uff11", "true", "null", "--1"),
+    *(
+        "Infinity",
+        "-Infinity",
+        "nan",
+        "0x10",
+        "01",
+        "+1",
+        "1.",
+        ".5",
+        "1_000",
+        "\uff11",
+        "true",
+        "null",
+        "--1",
+    ),
     *('"1"', '"-0"', '"NaN"', '"1e999"', '"1_0"', '"\u0661"', "[]", "{}", "[1]", '{"x":1}', '""'),
 )
 TEXTS = (
     *("", "x", "y", "values", "a" * 128, "a" * 129, "a" * 5000, "a\u0000b", "a\nb", "\u202epump", "\ufeff"),
     *("\ud800", "\udfff\ud800", "\U0001f4a9", "e\u0301" * 60, "+", "#", "a/b", "$SYS", "../../etc/passwd"),
-    *("{device}", "{0.__class__}", "%s%n", "<script>", "' OR 1=1 --", "pump-1", "NaN", "2020-09-13T12:26:40Z"),
+    *(
+        "{device}",
+        "{0.__class__}",
+        "%s%n",
+        "<script>",
+        "' OR 1=1 --",
+        "pump-1",
+        "NaN",
+        "2020-09-13T12:26:40Z",
+    ),
     *("9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "2020-09-13T12:26:60Z", "2020-09-13T12:26:40+99:99"),
     *("2020-09-13 12:26:40Z", "2020-09-13T12:26:40.123456789123Z", "\U0001d7d9", "\u00a0", "__proto__"),
 )
+ODD: tuple[Any, ...] = (
+    *(0, -1, 1.5, 2**53 + 1, 2**63, -(2**63), 2**62 + 1, 10**30, 1e308, 1e15, -1e18),
+    *(None, True, False, [], {}, [[]], {"": None}),
+)
 TOKENS = (
-    *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\u", b"\\ud83d", b"\x00", b"\xff", b"\xc3", b"\xed\xa0\x80"),
-    *(b"\xef\xbb\xbf", b"\xfe\xff", b"//", b"/**/", b"'", b"\x1f", b"\x7f", b"NaN", b"1e999", b'"ts":0,', b'"seq":null,'),
+    *(
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b'"',
+        b"\\",
+        b"\\u",
+        b"\\ud83d",
+        b"\x00",
+        b"\xff",
+        b"\xc3",
+        b"\xed\xa0\x80",
+    ),
+    *(
+        b"\xef\xbb\xbf",
+        b"\xfe\xff",
+        b"//",
+        b"/**/",
+        b"'",
+        b"\x1f",
+        b"\x7f",
+        b"NaN",
+        b"1e999",
+        b'"ts":0,',
+        b'"seq":null,',
+    ),
 )
 DEVICES = 40
-WEIRD_LEVELS = ("", " ", "a b", "K\u00fchlhaus", "\ufeff", "\u202e", "a" * 129, "a" * 300, "..", "%2F", "{device}", "\u6cf5")
+WEIRD_LEVELS = (
+    "",
+    " ",
+    "a b",
+    "K\u00fchlhaus",
+    "\ufeff",
+    "\u202e",
+    "a" * 129,
+    "a" * 300,
+    "..",
+    "%2F",
+    "{device}",
+    "\u6cf5",
+)
 """Levels of a topic that a broker may deliver."""
 
 
@@ -127,10 +196,7 @@ class Sender:
             return self._again(rng.choice(self._sent))
         stream = rng.choice(tuple(self._good))
         said, content = self._good[stream]()
-        if rng.random() < 0.6:
-            payload = self._spoilt(content)
-        else:
-            payload = self._encode(content)
+        payload = self._spoilt(content) if rng.random() < 0.6 else self._encode(content)
         topic = self._other_topic(said) if rng.random() < 0.08 else said.encode()
         qos = rng.random() < 0.7
         flags = (qos << 1) | (not self._wire and rng.random() < 0.03)
@@ -161,7 +227,7 @@ class Sender:
             return at
         if how < 0.7:
             return at * 1000 + 7
-        return f"2020-09-{13 + self._clock // 86_400 % 10:02d}T{self._clock // 3600 % 24:02d}:{self._clock // 60 % 60:02d}:{self._clock % 60:02d}Z"
+        return datetime.fromtimestamp(at, UTC).isoformat()
 
     def _number(self) -> float:
         rng = self._rng
@@ -204,7 +270,12 @@ class Sender:
         return f"rooms/{device}/status", self._some(one)
 
     def _flat(self) -> tuple[str, Any]:
-        return f"bulbs/{self._device()}", {"x": self._number(), "y": self._number(), "on": True, "name": "bulb"}
+        return f"bulbs/{self._device()}", {
+            "x": self._number(),
+            "y": self._number(),
+            "on": True,
+            "name": "bulb",
+        }
 
     def _coerced(self) -> tuple[str, Any]:
         def one() -> dict[str, Any]:
@@ -264,19 +335,13 @@ class Sender:
 
     def _anything(self, content: Any) -> Any:
         rng = self._rng
-        how = rng.randrange(9)
-        if how < 2:
+        how = rng.random()
+        if how < 0.3:
             return rng.choice(TEXTS)
-        if how < 4:
-            return rng.choice((0, -1, 1.5, 2**53 + 1, 2**63, -(2**63), 2**62 + 1, 10**30, 1e308, 1e15, -1e18))
-        if how == 4:
-            return rng.choice((None, True, False, [], {}, [[]], {"": None}))
-        if how == 5:
-            return [content]
-        if how == 6:
-            return {"values": content}
-        if how == 7:
-            return [content, None, content]
+        if how < 0.6:
+            return deepcopy(rng.choice(ODD))
+        if how < 0.8:
+            return rng.choice(([content], {"values": content}, [content, None, content]))
         for _ in range(rng.choice((1, 3, 40))):
             content = [content] if rng.random() < 0.5 else {"a": content}
         return content
@@ -303,7 +368,11 @@ class Sender:
         rng, begin = self._rng, self._place(payload)
         part = payload[begin : begin + rng.choice((1, 5, 30))]
         most = max(1, 70_000 // max(1, len(part)))
-        return payload[:begin] + part * min(most, rng.choice((2, 2, 2, 10, 10, 10, 300, 70_000 if rng.random() < 0.1 else 30))) + payload[begin:]
+        return (
+            payload[:begin]
+            + part * min(most, rng.choice((2, 2, 2, 10, 10, 10, 300, 70_000 if rng.random() < 0.1 else 30)))
+            + payload[begin:]
+        )
 
     def _nest(self, payload: bytes) -> bytes:
         depth = self._rng.choice((1, 2, 100, 1100, 30_000 if self._rng.random() < 0.1 else 3))
@@ -350,5 +419,7 @@ class Sender:
                 (["nobody", "listens"], ["stream_detector", "info"], ["stream_detector", "alert", "x"], [""])
             )
         else:
-            return rng.choice((b"", b"\xff/x", b"line/\xed\xa0\x80", b"line/\0", b"line/+", b"$SYS/x", b"line/\x1b[2J"))
+            return rng.choice(
+                (b"", b"\xff/x", b"line/\xed\xa0\x80", b"line/\0", b"line/+", b"$SYS/x", b"line/\x1b[2J")
+            )
         return "/".join(levels).encode() or b"/"

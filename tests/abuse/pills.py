@@ -10,11 +10,10 @@ import json
 from itertools import product
 from typing import TYPE_CHECKING
 
-from tests.abuse.process import forget_peak, peak_mb, resident_mb
+from tests.abuse.process import Abused, forget_peak, peak_mb, resident_mb
 from tests.abuse.wire import Wire
 from tests.faults.proof import Result
 from tests.faults.runs import mosquitto
-from tests.service.running import RunningService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +43,7 @@ def prove(
     with mosquitto(folder / "broker") as broker:
         for receive, protocol in ways:
             way = f"{receive} {protocol}"
-            service = RunningService(
+            service = Abused(
                 folder / f"{receive}-{protocol}",
                 broker={"url": broker.url, "receive": receive, "protocol": protocol},
                 streams={"pumps": {"topic": "plant/{site}/{device}/telemetry"}},
@@ -64,13 +63,13 @@ def prove(
                 said.append(f"{way} +{grown:.0f} MB")
     return Result(
         "pills",
-        f"{len(_pills(payload_mb))} poison pills, the largest {payload_mb} MB, each followed by a reading that"
-        f" counts; peak memory: {', '.join(said)}",
+        f"{len(_pills(payload_mb))} poison pills, the largest {payload_mb} MB, each followed by a reading"
+        f" that counts; peak memory: {', '.join(said)}",
         problems,
     )
 
 
-def _swallow(service: RunningService, wire: Wire, payload_mb: int) -> float:
+def _swallow(service: Abused, wire: Wire, payload_mb: int) -> float:
     """Send each pill with a good reading after it; return by how much memory grew at most, MB."""
     assert service.process is not None
     pid = service.process.pid
@@ -101,6 +100,7 @@ def _pills(payload_mb: int) -> dict[str, Callable[[Wire], None]]:
         "a device of 60 kB": lambda wire: wire.send_odd(b"plant/n/" + b"x" * 60_000 + b"/telemetry"),
         "32,000 bad elements": lambda wire: wire.send_odd(TOPIC, payload=b"[" + b"0," * 32_000 + b"0]"),
         "20,000 open brackets": lambda wire: wire.send_odd(TOPIC, payload=b"[" * 20_000),
+        "words on our own topic": _words,
         "an endless payload": lambda wire: wire.send_odd(TOPIC, b"\x26\0\0\0\0" * 20, piece, size),
     }
 
@@ -108,6 +108,19 @@ def _pills(payload_mb: int) -> dict[str, Callable[[Wire], None]]:
 def _flood(wire: Wire) -> None:
     for _ in range(30):
         wire.send_odd(TOPIC, b"\x26\0\0\0\0" * 20_000)
+
+
+def _words(wire: Wire) -> None:
+    for payload in (
+        b'"\xff"',
+        b"[" * 30_000,
+        b'{"instance": {"a": []}}',
+        b'{"instance": "\\ud800\\n"}',
+        b"{",
+        b"",
+    ):
+        for topic in (b"stream_detector/info", b"stream_detector/status"):
+            wire.send_odd(topic, payload=payload)
 
 
 def _text(text: bytes) -> bytes:

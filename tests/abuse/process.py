@@ -1,10 +1,25 @@
-"""How much of the machine a process holds, as Linux tells it."""
+"""The service under abuse: what it says when it is gone, and how much of the machine it holds."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from tests.service.running import RunningService
+
 MB = 1_000_000
+SHOWN = 2000
+
+
+class Abused(RunningService):
+    """A service that may be killed by what it is sent."""
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and body of a page; what its log says last, where nobody answers any more."""
+        try:
+            return super().get(path)
+        except OSError:
+            assert not self.ended, f"it has ended; it said\n{self.log()[-SHOWN:]}"
+            raise
 
 
 def _status(pid: int, name: str) -> int:

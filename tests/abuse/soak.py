@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.abuse.process import MB, open_files, resident_mb, threads
+from tests.abuse.process import MB, Abused, open_files, resident_mb, threads
 from tests.abuse.wire import Wire
 from tests.faults.proof import Result
 from tests.faults.runs import mosquitto
-from tests.service.running import RunningService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +50,7 @@ def prove(
     del seed  # there is no chance in it
     a_sample = readings // SAMPLES
     with mosquitto(folder / "broker") as broker:
-        service = RunningService(
+        service = Abused(
             folder / "service",
             broker={"url": broker.url},
             streams={"pumps": {"topic": "plant/{site}/{device}", "silence": False}},
@@ -102,7 +101,7 @@ def _growth(samples: list[_Sample], slope: float, slope_mb: float) -> list[str]:
     return problems
 
 
-def _look(service: RunningService) -> _Sample:
+def _look(service: Abused) -> _Sample:
     assert service.process is not None
     pid, state = service.process.pid, service.folder / "state"
     sizes = {name: (state / name).stat().st_size / MB for name in ("state.db", "state.db-wal")}

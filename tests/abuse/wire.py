@@ -59,7 +59,7 @@ class Wire:
         return sent
 
     def send_odd(self, topic: bytes, properties: bytes = b"", payload: bytes = b"", repeat: int = 1) -> None:
-        """Publish with any properties (MQTT 5) and with a payload that is repeated, written piece by piece."""
+        """Publish with any properties (MQTT 5), and the payload so many times in a row."""
         head = len(topic).to_bytes(2, "big") + topic + self._new_id().to_bytes(2, "big")
         head += header(0, len(properties))[1:] + properties
         self._sock.sendall(header(PUBLISH_QOS_1, len(head) + len(payload) * repeat) + head)

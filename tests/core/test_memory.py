@@ -304,11 +304,13 @@ def test_a_forgotten_device_leaves_nothing() -> None:
     events(pipeline, Gap(START, START + 999 * SECOND), Tick(START + 1000 * SECOND))
     assert (len(stream.devices), stream.devices.tags, stream.open_alerts()) == (0, {}, [])
     assert stream.census() == {"warming_up": 0, "ok": 0, "alerting": 0, "silent": 0}
+    assert stream.devices.table["unheard"][0] == 0
     new = pump()
     for each in (pipeline, new):
         events(each, batch(usual(5, 200, device="d3")))
     assert states(pipeline) == states(new)
     assert stream.devices.names == ["d3"]
+    assert stream.layouts[0].table.size == 1
 
 
 def test_a_row_of_the_wrong_length_is_refused() -> None:
@@ -535,6 +537,18 @@ def test_an_alert_that_is_open_for_nobody_else_is_dropped() -> None:
     assert stream.reconcile([]) == 1
     assert (stream.open_alerts(), stream.census()["warming_up"]) == ([], 1)
     assert events(pipeline, batch(usual(20, 31))) == []
+
+
+def test_an_alert_that_is_dropped_takes_its_beginnings_along() -> None:
+    """A new one needs new anomalies, all of them: its id is one that was never told."""
+    pipeline = pump(Distance)
+    odd = [usual(1, k, b=300.0 * k)[0] for k in range(20, 24)]
+    events(pipeline, batch([*usual(20), *odd[:2]]))
+    (raised,) = pipeline.streams["s"].open_alerts()
+    assert pipeline.streams["s"].reconcile([]) == 1
+    assert events(pipeline, batch(odd[2:3])) == []
+    assert alerts(events(pipeline, batch(odd[3:]))) == [("raise", "point", 1)]
+    assert pipeline.streams["s"].open_alerts()[0].id != raised.id
 
 
 def test_an_alert_under_another_id_is_replaced() -> None:

@@ -105,7 +105,6 @@ def test_without_a_drop_the_distance_is_shared() -> None:
 def test_a_fitted_model_has_no_state(model: FittedModel) -> None:
     """It asks for no arrays, and says what it needs."""
     assert dict(model.columns()) == {}
-    assert not model.online
     assert model.raise_after == (3, 5)
     assert (model.channels, model.features, model.window) == (CHANNELS, FEATURES, 64)
     empty = judge(model, np.zeros((0, 6)))

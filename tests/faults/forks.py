@@ -149,13 +149,14 @@ def serve(*, models: bool) -> None:
     import stream_detector  # noqa: PLC0415 - not where the server is only asked
     import stream_detector.cli  # noqa: PLC0415
     import stream_detector.service  # noqa: PLC0415
+    from stream_detector.processing import warm_up  # noqa: PLC0415
 
     if models:
         import pyod.models.hbos  # noqa: PLC0415
         import skops.io  # noqa: F401, PLC0415
 
         del pyod
-    stream_detector.service.warm_up()
+    warm_up()
     threads = len(list(Path("/proc/self/task").iterdir()))
     assert threads == 1, f"the fork server has {threads} threads"
     out = os.dup(1)
@@ -212,8 +213,8 @@ def _run(request: dict[str, Any]) -> int:
         log_to_stderr(settings.log_level)
         if request["fault"]:
             arm(**request["fault"])
-        more = {"clock": Clock(Path(request["clock"]))} if request["clock"] else {}
-        service = Service(settings, **more)
+        clock = Clock(Path(request["clock"])) if request["clock"] else None
+        service = Service(settings, clock=clock)
         service.stop_on_signals()
         service.run()
     except StreamDetectorError as error:

@@ -32,22 +32,28 @@ EARLY_S = 0.1
 BURSTS = 4
 PAUSE_S = 0.05
 LAST_S = 0.01
-SWALLOWED = 0.3
 COMMAND_EVERY = 50
 """Each so many-th start is the real command, not a fork."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is done in a mode."""
+    """How much is done in a mode.
+
+    Attributes:
+        kills: In all.
+        readings: In all.
+        unheard: Share of the kills before which the network swallows what the service says.
+    """
 
     kills: int
     readings: int
+    unheard: float = 0.3
 
 
 FULL: dict[Mode, Size] = {"seq": Size(400, 40_000), "ts": Size(300, 30_000), "neither": Size(300, 30_000)}
 SHORT: dict[Mode, Size] = {"seq": Size(30, 3_000), "ts": Size(20, 2_000), "neither": Size(20, 2_000)}
-LEAST: dict[Mode, Size] = {"ts": Size(20, 1_200)}
+LEAST: dict[Mode, Size] = {"ts": Size(15, 3_000, unheard=1.0)}
 
 
 def prove(forks: ForkServer, folder: Path, seed: int, sizes: dict[Mode, Size]) -> Result:
@@ -65,7 +71,7 @@ def prove(forks: ForkServer, folder: Path, seed: int, sizes: dict[Mode, Size]) -
                 readings=size.readings,
                 port=hole.port,
             ) as run:
-                total += _kill(run, hole, size.kills, seeded(seed, mode, "kills"), starts)
+                total += _kill(run, hole, size, seeded(seed, mode, "kills"), starts)
                 seen += run.log()
             hole.close()
     kills = sum(size.kills for size in sizes.values())
@@ -79,11 +85,11 @@ def prove(forks: ForkServer, folder: Path, seed: int, sizes: dict[Mode, Size]) -
     return Result("kills", text, total.problems)
 
 
-def _kill(run: Run, hole: Hole, kills: int, chance: random.Random, starts: list[float]) -> Verdict:
+def _kill(run: Run, hole: Hole, size: Size, chance: random.Random, starts: list[float]) -> Verdict:
     """Kill so often while the story is told, and compare in the end."""
     run.begin()
-    for kill in range(kills):
-        _live(run, hole, len(run.messages) // kills, chance, starts)
+    for kill in range(size.kills):
+        _live(run, hole, size, chance, starts)
         run.service.kill()
         hole.swallows = False
         if kill % COMMAND_EVERY == COMMAND_EVERY - 1:
@@ -93,16 +99,17 @@ def _kill(run: Run, hole: Hole, kills: int, chance: random.Random, starts: list[
     return run.finish()
 
 
-def _live(run: Run, hole: Hole, messages: int, chance: random.Random, starts: list[float]) -> None:
+def _live(run: Run, hole: Hole, size: Size, chance: random.Random, starts: list[float]) -> None:
     """Let it live for a while, with work that comes in bursts, and at times unheard in the end."""
     if chance.random() < EARLY:
         sleep(chance.uniform(0.0, EARLY_S))
         return
-    run.publish(messages // BURSTS)
+    messages = len(run.messages) // size.kills // BURSTS
+    run.publish(messages)
     starts.append(run.service.wait_up())
-    unheard_from = chance.randrange(BURSTS) if chance.random() < SWALLOWED else BURSTS
+    unheard_from = chance.randrange(BURSTS) if chance.random() < size.unheard else BURSTS
     for burst in range(BURSTS):
         hole.swallows = burst >= unheard_from
         sleep(chance.uniform(0.0, PAUSE_S))
-        run.publish(messages // BURSTS)
+        run.publish(messages)
     sleep(chance.uniform(0.0, LAST_S))

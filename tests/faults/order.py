@@ -80,7 +80,8 @@ def read(lines: Iterable[str]) -> list[Call]:
     Where two threads call at one time, a call stands in two lines: one ends with ``<unfinished ...>``,
     the other begins with ``<... name resumed>``.
     """
-    calls, open_ = [], {}
+    calls: list[Call] = []
+    open_: dict[tuple[str, str], tuple[int, str]] = {}
     for place, line in enumerate(lines):
         found = LINE.match(line)
         if found is None:

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 READINGS = 500
 DEVICES = 4
-BURST = 40
-LATEST = 3
-"""A fault happens when its place is reached for at most the so-many-th time."""
-SELDOM = {"during checkpoint", "before outbox deletion"}
+BURST = 12
+MANY = 10
+LATEST = {"during checkpoint": 1, "before outbox deletion": 3}
+"""A fault happens when its place is reached for at most the so-many-th time, else the `MANY`-th."""
 SWAP = "during model swap"
 WINDOW = 64
 SEEN_S = 180.0
@@ -55,7 +55,8 @@ def cases(seed: int, faults: int = len(FAULTS)) -> list[Case]:
         if place != SWAP:
             chance = seeded(seed, place)
             picked = chance.sample(sorted(FAULTS), faults)
-            chosen += [(place, fault, chance.choice(MODES)) for fault in picked]
+            latest = LATEST.get(place, MANY)
+            chosen += [(place, fault, chance.randint(1, latest), chance.choice(MODES)) for fault in picked]
     return chosen
 
 
@@ -63,9 +64,9 @@ def prove(forks: ForkServer, folder: Path, seed: int, chosen: Sequence[Case] | N
     """Let each fault happen at each place, or those that are chosen."""
     total = Verdict()
     chosen = chosen or cases(seed)
-    for number, (place, fault, mode) in enumerate(chosen):
-        run = partial(_one, forks, folder / str(number), seed, place, fault, mode)
-        total += attempt(run, f"{place}, {fault}, {mode}")
+    for number, (place, fault, at, mode) in enumerate(chosen):
+        run = partial(_one, forks, folder / str(number), seed, place, fault, at, mode)
+        total += attempt(run, f"{place} ({at}), {fault}, {mode}")
     places = len({place for place, *_ in chosen})
     return Result("places", f"{len(chosen)} faults at {places} places: {total}", total.problems)
 
@@ -80,8 +81,7 @@ def prove_swap(
     return Result("swap", f"{sum(map(bool, faults))} faults {SWAP}: {total}", total.problems)
 
 
-def _one(forks: ForkServer, folder: Path, seed: int, place: str, fault: str, mode: Mode) -> Verdict:
-    at = 1 if place in SELDOM else seeded(seed, place, fault).randint(1, LATEST)
+def _one(forks: ForkServer, folder: Path, seed: int, place: str, fault: str, at: int, mode: Mode) -> Verdict:
     with (
         mosquitto(folder / "broker") as broker,
         Run(forks, broker, folder / "run", seed=seed, mode=mode, readings=READINGS, devices=DEVICES) as run,
@@ -133,6 +133,8 @@ def _told(run: Run, verdict: Verdict) -> Verdict:
 
 def _version(run: Run) -> str:
     """Return the version of the model that scores the pumps; empty while nobody can be asked."""
+    if not run.service.is_ready():
+        return ""
     with suppress(OSError, StopIteration):  # it may be gone at any moment
         infos = [dict(labels) for (name, labels), _ in run.service.samples().items() if name == "model_info"]
         return next(info["version"] for info in infos if info["stream"] == "pumps")

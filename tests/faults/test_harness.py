@@ -106,7 +106,8 @@ def test_packets_that_come_in_pieces() -> None:
     """A connection is cut into packets, wherever it is cut into reads."""
     data = b"\x30\x81\x01" + bytes(129) + b"\x40\x02\x00\x05"
     for size in (1, 2, 7, 200):
-        packets, found = Packets(), []
+        packets = Packets()
+        found: list[tuple[int, bytes]] = []
         for start in range(0, len(data), size):
             found += packets.take(data[start : start + size])
         assert found == [(0x30, bytes(129)), (0x40, b"\x00\x05")]
