@@ -39,7 +39,11 @@ if TYPE_CHECKING:
 LATER_S = 2.0
 """What need not be written at once waits at most so long."""
 ROUND_S = 5.0
-"""Streams without a journal have their changed rows written so often."""
+"""Streams without a journal have the rows that have changed written so often ..."""
+ROUND_SLICE = 32
+"""... so many with one commit, so that none takes long ..."""
+IN_ROUND_S = 0.02
+"""... and with commits so close together while there is nothing else to write."""
 ROOM = 0.9
 """From this share of `max_devices` on, devices that nobody would miss move to disk."""
 FEWEST_MOVED = 256
@@ -90,6 +94,7 @@ class Keeper:
         self._dirty = {name: Dirty() for name in self._kept}
         self._confirmed: list[int] = []
         self._readings: dict[str, int] = {}
+        self._round: dict[str, int] = {}
         self._everything = False
         self._open_transaction()
 
@@ -147,7 +152,10 @@ class Keeper:
     @property
     def due(self) -> bool:
         """Whether something waits that must be on disk before anybody is told, or has waited long enough."""
-        return self._urgent or self._prepared or time.monotonic() - self._committed_at >= LATER_S
+        waited = time.monotonic() - self._committed_at
+        return (
+            self._urgent or self._prepared or waited >= (IN_ROUND_S if any(self._round.values()) else LATER_S)
+        )
 
     def commit(self) -> None:
         """Write the open transaction; after a failure, the same one again.
@@ -211,20 +219,27 @@ class Keeper:
         change.confirmed, self._confirmed = self._confirmed, []
         change.alive_at = max(self._clock(), self._processing.intake.next_instant)
         change.trim = self._historian.moved
-        in_round = time.monotonic() - self._round_at >= ROUND_S
+        self._begin_round()
         for name, dirty in self._dirty.items():
             stream = self._processing.pipeline.streams[name]
             readings = self._readings.pop(name, 0)
-            if self._everything or (in_round and name not in self._journalled):
+            if self._everything:
                 count = LARGEST_SLICE
+            elif name in self._journalled:
+                count = dirty.due(readings)
             else:
-                count = dirty.due(readings) if name in self._journalled else 0
+                count = min(ROUND_SLICE, self._round.get(name, 0))
+                self._round[name] = self._round.get(name, 0) - count
             for slot in dirty.take(count).tolist():
                 change.rows.append((self._position, name, stream.state_of(slot)))
             if len(stream.devices) >= ROOM * self._max_devices:
                 self._choose(name, stream)
-        if in_round and not any(len(self._dirty[name]) for name in self._kept - self._journalled):
+
+    def _begin_round(self) -> None:
+        """Now and then, let the rows of streams without a journal be written that have changed by now."""
+        if time.monotonic() - self._round_at >= ROUND_S and not any(self._round.values()):
             self._round_at = time.monotonic()
+            self._round = {name: len(self._dirty[name]) for name in self._kept - self._journalled}
 
     def _choose(self, name: str, stream: Stream) -> None:
         """Choose devices that only the disk shall keep: those that nobody would miss."""

@@ -108,11 +108,11 @@ def prove(_forks: object, folder: Path, seed: int, parts: tuple[tuple[int, bool]
         problems.append(f"{sent} readings were sent: {dict(calm.counts)}")
     jumps = sum(one != other for (one, _), (other, _) in pairwise(parts))
     accepted = calm.counts["readings_accepted_total"]
+    starts = sum(anew for _, anew in parts)
     return Result(
         "clocks",
-        f"{jumps} jumps of ten years and more, {sum(anew for _, anew in parts)} of {len(parts)} parts"
-        f" after a new start: {accepted:,} readings accepted, {len(calm.events)} alert events equal, a silence noticed"
-        " in each part",
+        f"{jumps} jumps of ten years and more, {starts} of {len(parts)} parts begin with a start:"
+        f" {accepted:,} readings accepted, {len(calm.events)} alert events compared, a silence awaited in each",
         problems,
     )
 

@@ -82,7 +82,7 @@ def prove(_forks: object, folder: Path, seed: int, names: int = 1_000_000) -> Re
         "names",
         f"{names:,} invented names, {refused:,} refused: memory +{grown:.0f} MB, {most:,} devices in memory,"
         f" {on_disk:,} on disk ({sum(files) / MB:.0f} MB), metrics {page:,} bytes; {KNOWN} known devices:"
-        f" {rounds * KNOWN:,} readings, windows and {len(calm.alerts)} alert events equal",
+        f" {rounds * KNOWN:,} readings, windows and {len(calm.alerts)} alert events compared",
         problems,
     )
 
@@ -189,7 +189,7 @@ def prove_on_the_wire(_forks: object, folder: Path, seed: int, names: int = 100_
     return Result(
         "strangers",
         f"{names:,} invented names through the broker, {refused:,} refused: memory +{grown:.0f} MB, metrics"
-        f" {page:,} bytes, {rounds * KNOWN:,} readings of {KNOWN} known devices: none missing",
+        f" {page:,} bytes, {rounds * KNOWN:,} readings of {KNOWN} known devices looked for on disk",
         problems,
     )
 

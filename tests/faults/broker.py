@@ -341,6 +341,9 @@ def _forgotten_session(forks: ForkServer, folder: Path) -> list[str]:
         json.dumps({"ts": 1_750_000_000 + k, "values": {"vibration": 20.0 + k}}).encode() for k in range(10)
     ]
 
+    def waits() -> bool:
+        return any("input waits" in reason for reason in service.reasons())
+
     def play(sock: socket.socket) -> None:
         session = Session(sock)
         sessions.append(session)
@@ -353,7 +356,6 @@ def _forgotten_session(forks: ForkServer, folder: Path) -> list[str]:
     with ScriptedBroker(play) as broker:
         login = {"url": broker.url, "protocol": "5", "keepalive_s": 60}
         service = Supervised(forks, folder / "run", broker=login, streams=streams("ts"))
-        waits = lambda: any("input waits" in reason for reason in service.reasons())  # noqa: E731
         service.fork({"fault": "disk full", "place": "in the transaction", "while_exists": str(full)})
         with service:
             Reasons().up(service, "its start")

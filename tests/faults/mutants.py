@@ -97,7 +97,7 @@ MUTANTS = (
         "            self._put(number, publication)\n"
         "        self._pump()\n"
         "        self._untold.append((decision, [], received))\n",
-        ("places",),
+        ("order",),
     ),
     Mutant(
         "the model's version in the id",

@@ -1,9 +1,9 @@
-"""Proof 4: nothing is acknowledged before the disk has it.
+"""Proof 4: nothing is acknowledged or told before the disk has it.
 
 A kill cannot show that: what a process has written outlives it in the kernel's memory, whether it was
 synchronised or not. So the system calls are read. Each PUBLISH that was read from the broker's socket
 has to be followed by a write to SQLite's journal, that by a synchronisation of the same file, and only
-then may its PUBACK be sent.
+then may its PUBACK be sent, or an alert about its device.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ STRACE = (
 PUBLISH, PUBACK = 0x3, 0x4
 JOURNAL = "state.db-wal"
 READINGS = 2_000
+DEVICES = 6
 BURST = 50
 START_S = 180.0
 
@@ -149,14 +150,17 @@ class Order:
 
     Attributes:
         acknowledged: PUBACKs that were sent.
+        told: Alerts that were.
         synchronised: How often the journal was.
-        problems: PUBACKs that came too early.
+        problems: What was sent too early.
     """
 
     acknowledged: int = 0
+    told: int = 0
     synchronised: int = 0
     problems: list[str] = field(default_factory=list)
-    _arrived: dict[int, int] = field(default_factory=dict)
+    _arrived: dict[int, int] = field(default_factory=dict)  # by packet id
+    _spoke: dict[bytes, int] = field(default_factory=dict)  # by the levels of the topic
     _writes: list[int] = field(default_factory=list)
     _safe: int = -1
 
@@ -193,23 +197,36 @@ class Order:
     def _hear(self, packets: Iterable[tuple[int, bytes]], ended: int) -> None:
         for first, body in packets:
             if first >> 4 == PUBLISH and first & 0x06:
-                topic = int.from_bytes(body[:2], "big")
-                self._arrived[int.from_bytes(body[2 + topic : 4 + topic], "big")] = ended
+                topic, rest = _topic(body)
+                self._arrived[int.from_bytes(rest[:2], "big")] = ended
+                self._spoke |= dict.fromkeys(topic.split(b"/"), ended)
 
     def _say(self, packets: Iterable[tuple[int, bytes]], began: int) -> None:
         for first, body in packets:
-            if first >> 4 != PUBACK:
-                continue
-            self.acknowledged += 1
-            packet_id = int.from_bytes(body[:2], "big")
-            arrived = self._arrived.pop(packet_id, None)
-            if arrived is None:
-                self.problems.append(f"packet {packet_id} was acknowledged, but never came")
-            elif not arrived < self._safe < began:
-                self.problems.append(
-                    f"packet {packet_id} came in line {arrived} of the trace and was acknowledged in line"
-                    f" {began}, but the journal was safe up to line {self._safe} only"
-                )
+            if first >> 4 == PUBACK:
+                self.acknowledged += 1
+                packet_id = int.from_bytes(body[:2], "big")
+                self._check(f"packet {packet_id}", self._arrived.pop(packet_id, None), began)
+            elif first >> 4 == PUBLISH and b"/alert/" in (topic := _topic(body)[0]):
+                self.told += 1
+                device = topic.rpartition(b"/")[2]
+                self._check(f"alert of {device.decode()}", self._spoke.get(device), began)
+
+    def _check(self, what: str, arrived: int | None, began: int) -> None:
+        """Note a problem where what is sent now is about something that is not safe yet."""
+        if arrived is None:
+            self.problems.append(f"{what}: sent in line {began} of the trace, but its cause never came")
+        elif self._safe < arrived:
+            self.problems.append(
+                f"{what}: sent in line {began} of the trace; its cause came in line {arrived},"
+                f" but the journal was safe up to line {self._safe} only"
+            )
+
+
+def _topic(body: bytes) -> tuple[bytes, bytes]:
+    """Return the topic of a PUBLISH, and what follows it."""
+    end = 2 + int.from_bytes(body[:2], "big")
+    return body[2:end], body[end:]
 
 
 def prove(forks: ForkServer, folder: Path, seed: int, readings: int = READINGS) -> Result:
@@ -219,7 +236,7 @@ def prove(forks: ForkServer, folder: Path, seed: int, readings: int = READINGS) 
     trace = folder / "trace"
     with (
         mosquitto(folder / "broker") as broker,
-        Run(forks, broker, folder / "run", seed=seed, mode="ts", readings=readings) as run,
+        Run(forks, broker, folder / "run", seed=seed, mode="ts", readings=readings, devices=DEVICES) as run,
     ):
         run.service.run_command(*STRACE, "-o", str(trace))
         wait_for(run.service.is_ready, START_S, "it is ready under strace")
@@ -234,7 +251,7 @@ def prove(forks: ForkServer, folder: Path, seed: int, readings: int = READINGS) 
     if order.acknowledged < len(run.messages):
         problems.append(f"{len(run.messages)} messages were sent, {order.acknowledged} acknowledgements seen")
     text = (
-        f"{order.acknowledged:,} PUBACKs, {len(order.problems)} before their fsync"
+        f"{order.acknowledged:,} PUBACKs and {order.told} alerts, {len(order.problems)} before their fsync"
         f" ({order.synchronised} of the journal)"
     )
     return Result("order", f"{text}: {verdict}", problems)

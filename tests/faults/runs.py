@@ -173,7 +173,7 @@ class Run:
 
     def _found(self) -> tuple[Found, int]:
         """Return what the service has told and kept, and how much it has not told."""
-        found = Found(refused=set(self.listener.refused), states=dict(self.listener.states))
+        found = Found(refused=dict(self.listener.refused), states=dict(self.listener.states))
         for alert in self.listener.alerts.values():
             found.add_alert(alert, self._ignore)
         store = Store(self.service.folder / "state")

@@ -47,14 +47,14 @@ class Found:
 
     Attributes:
         alerts: (id, seq) -> the event, without `SPENT`; in the order of telling.
-        refused: sha256 of what came as dead letters.
+        refused: sha256 of what came as dead letters -> why, and its topic.
         devices: (stream, device) -> its cells by name.
         open: (id, seq) of the alerts that are open at the end.
         states: (stream, device) -> what was said last of it.
     """
 
     alerts: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
-    refused: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
     devices: dict[Key, dict[str, NDArray[Any]]] = field(default_factory=dict)
     open: set[tuple[str, int]] = field(default_factory=set)
     states: dict[Key, dict[str, Any]] = field(default_factory=dict)
@@ -115,7 +115,7 @@ def uninterrupted(
             [0] * len(part),
             now,
         )
-        found.refused |= {event.sha256 for event in taken.rejected}
+        found.refused |= {event.sha256: f"{event.reason} on {event.topic}" for event in taken.rejected}
         for _, publication in decision.publications:
             content = json.loads(publication.payload)
             if "/alert/" in publication.topic:
@@ -196,9 +196,9 @@ def judge(found: Found, expected: Found, counts: Mapping[Key, int], mode: Mode) 
         if found.open != expected.open:
             verdict.problems.append(f"open at the end: {found.open ^ expected.open} in only one of the two")
     _judge_states(found, expected, mode, verdict)
-    if found.refused != expected.refused:
-        missing, more = expected.refused - found.refused, found.refused - expected.refused
-        verdict.problems.append(f"dead letters: {len(missing)} are missing, {len(more)} should not be")
+    for which, these, those in (("missing", expected, found), ("wrong", found, expected)):
+        for sha256 in these.refused.keys() - those.refused.keys():
+            verdict.problems.append(f"a dead letter is {which}: {these.refused[sha256]}")
     return verdict
 
 

@@ -99,7 +99,7 @@ class Listener(_Peer):
     Attributes:
         alerts: (id, seq) -> the event.
         states: What was said last of each device.
-        refused: sha256 of messages that came as dead letters.
+        refused: sha256 of messages that came as dead letters -> why, and their topic.
         again: Events that were delivered once more.
         twins: Events that came once more, but with another content.
     """
@@ -107,7 +107,7 @@ class Listener(_Peer):
     def __init__(self, port: int, base: str = "stream_detector") -> None:
         self.alerts: dict[tuple[str, int], dict[str, Any]] = {}
         self.states: dict[tuple[str, str], dict[str, Any]] = {}
-        self.refused: set[str] = set()
+        self.refused: dict[str, str] = {}
         self.again = 0
         self.twins: list[tuple[str, int]] = []
         self._digests: dict[tuple[str, int], bytes] = {}
@@ -132,7 +132,7 @@ class Listener(_Peer):
         content = json.loads(message.payload)
         with self._changed:
             if "/deadletter/" in message.topic:
-                self.refused.add(content["sha256"])
+                self.refused[content["sha256"]] = f"{content['reason']} on {content['topic']}"
             elif "/state/" in message.topic:
                 self.states[content["stream"], content["device"]] = content
             else:
