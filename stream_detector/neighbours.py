@@ -16,6 +16,16 @@ ANSWER_S = 0.5
 """So long the broker gets to tell of another service: retained messages come some time after the SUBACK."""
 
 
+LONGEST = 128
+
+
+class _Info(msgspec.Struct):
+    instance: str
+
+
+_decode = msgspec.json.Decoder(_Info).decode
+
+
 class Neighbours:
     """What the retained `info` and `status` say of another service.
 
@@ -42,10 +52,10 @@ class Neighbours:
         for topic, payload in messages:
             if topic == info:
                 try:
-                    name = msgspec.json.decode(payload)["instance"]
-                except (msgspec.DecodeError, KeyError, TypeError):
-                    continue
-                self._name = name if name != self._own else None
+                    name = _decode(payload).instance
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    continue  # anybody may write there
+                self._name = ascii(name[:LONGEST])[1:-1] if name != self._own else None
             elif topic == status:
                 self._online = payload == b"online"
 

@@ -538,7 +538,7 @@ class Service:
         """Take in what the broker says of itself, and what others say under our base topic."""
         self._neighbours.hear(taken.own)
         for topic, payload in taken.own:
-            if topic == DROPPED and payload.isdigit():
+            if topic == DROPPED and payload.isdigit() and len(payload) < 20:  # noqa: PLR2004 - digits
                 self.telemetry.broker_dropped(int(payload))
 
     def _dial(self, broker: BrokerSettings, formerly: list[str]) -> Link:

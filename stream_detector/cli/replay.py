@@ -167,9 +167,9 @@ def _show(
 
 def _sender(settings: Settings) -> Callable[[list[Publication] | None], None]:
     """Return what publishes on the broker; called with None it waits until all is confirmed and leaves."""
+    from stream_detector.clock import Clock
     from stream_detector.mqtt.link import Link
     from stream_detector.mqtt.publisher import Publisher
-    from stream_detector.clock import Clock
 
     if settings.broker.address.scheme == "embedded":
         raise ConfigurationError("--broker: name a broker that runs, such as mqtt://127.0.0.1:1883")
