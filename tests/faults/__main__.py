@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 
 import stream_detector
+from tests import abuse
 from tests.faults import broker, calls, kills, mutants, order, places, silence
 from tests.faults.forks import ForkServer
 from tests.faults.proof import Result, versions
@@ -30,6 +31,7 @@ FULL: dict[str, Proof] = {
     "logins": broker.prove_logins,
     "silence": silence.prove,
     "mutants": mutants.prove,
+    **abuse.FULL,  # whose short forms are tests
 }
 SHORT: dict[str, Proof] = {
     "kills": partial(kills.prove, sizes=kills.SHORT),
