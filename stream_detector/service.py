@@ -173,7 +173,7 @@ class Service:
         self._publisher = Publisher(self._link)
         for waiting in self._store.outbox():
             self._put(waiting.number, waiting.publication, waiting.at)
-        self._inbox: deque[Received] = deque()
+        self._inbox: deque[tuple[Received, bool]] = deque()  # and whether it is one that failed with others
         self._unacknowledged: list[Received] = []  # without their messages
         self._untold: list[tuple[Decision, list[tuple[int, Publication]], Received | None]] = []
         self._storage_problem: StorageError | None = None
@@ -255,12 +255,12 @@ class Service:
         self._beat = time.monotonic()
         received = self._link.poll(POLL_S)
         if received is not None:
-            self._inbox.append(self._spared(received) if self._overfull else received)
+            self._inbox.append((self._spared(received) if self._overfull else received, False))
         self._follow_session()
         if self._written():
             self._follow_gaps()
         while self._inbox and self._written():
-            self._batch(self._inbox.popleft())
+            self._batch(*self._inbox.popleft())
         if self._written():
             self._reload()
         if self._written():
@@ -271,7 +271,7 @@ class Service:
         self._follow_connection()
         self._pump()
 
-    def _batch(self, received: Received) -> None:
+    def _batch(self, received: Received, alone: bool) -> None:  # noqa: FBT001 - as the inbox holds it
         """Decide about what one read brought; what the core cannot take is found message by message."""
         oversized = {place: Oversized(cut.size, cut.sha256) for place, cut in received.truncated.items()}
         decision = Decision()
@@ -287,14 +287,14 @@ class Service:
                 time.time_ns() // 1000,
             )
         except Exception as error:  # noqa: BLE001 - no message can stop the next one
-            self._isolate(received, error)
+            self._isolate(received, error, alone=alone)
             return
         if taken.own:
             self._listen(taken)
         self._conclude(decision, received)
 
-    def _isolate(self, received: Received, error: Exception) -> None:
-        """Restore memory, and take a batch message by message: the one that fails by itself is refused."""
+    def _isolate(self, received: Received, error: Exception, *, alone: bool) -> None:
+        """Restore memory, and take a batch again, message by message: the one that fails again is refused."""
         self.telemetry.complain(
             "internal error",
             "a batch of %d messages could not be processed (%s); please report this",
@@ -302,8 +302,8 @@ class Service:
             type(error).__name__,
         )
         self._keeper.restore()
-        if len(received) > 1:
-            self._inbox.extendleft(received.one(place) for place in reversed(range(len(received))))
+        if not alone:
+            self._inbox.extendleft((received.one(place), True) for place in reversed(range(len(received))))
             return
         decision = Decision()
         self.processing.refuse_message(
