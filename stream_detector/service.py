@@ -368,6 +368,7 @@ class Service:
         self._link.close(0.0)
         self._keeper.restore()
         self._connect()
+        self._begin_records()  # a model that was about to be used is not forgotten
 
     @property
     def _overfull(self) -> bool:

@@ -136,7 +136,7 @@ def test_buckets() -> None:
 def test_scores_are_counted_as_one_by_one(scores: list[float]) -> None:
     """Counting a batch at once gives the same histogram as `observe` for each."""
     telemetry = Telemetry(["pumps"], CollectorRegistry())
-    telemetry.batch("pumps", Counts(scored=len(scores)), np.array(scores), 0.0)
+    telemetry.batch("pumps", "light", Counts(scored=len(scores)), np.array(scores), 0.0)
     plain = Histogram("plain", "", buckets=SCORE_BUCKETS, registry=CollectorRegistry())
     for score in scores:
         plain.observe(score)
