@@ -45,7 +45,7 @@ DEVICES = 6
 BURST = 50
 START_S = 180.0
 
-LINE = re.compile(r"(\d+) (?:<\.\.\. )?(\w+)(.*)")
+LINE = re.compile(r"(\d+) +(?:<\.\.\. )?(\w+)(.*)")
 FILE = re.compile(r"\((\d+)<([^>]*)>")
 TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 
