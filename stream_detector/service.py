@@ -499,7 +499,7 @@ class Service:
         if self._link.connected:
             if self._announced:  # else the status is another one's
                 self._put(0, self.processing.publications.status("stopped"))
-            while len(self._publisher) and self._link.connected and time.monotonic() < deadline:
+            while self._publisher.under_way and self._link.connected and time.monotonic() < deadline:
                 self._pump()
                 self._link.poll(0.01)
         self._link.close(max(0.1, deadline - time.monotonic()))

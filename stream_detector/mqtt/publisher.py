@@ -69,9 +69,14 @@ class Publisher:
         return len(self._queue) + len(self._sent) + len(self._refused)
 
     @property
+    def under_way(self) -> int:
+        """How many messages wait for the broker only."""
+        return len(self._queue) + len(self._sent)
+
+    @property
     def full(self) -> bool:
         """Whether no more should be put; `put` itself refuses nothing, for a batch is not cut in two."""
-        return len(self._queue) + len(self._sent) >= self._limit or len(self) >= OVERFULL * self._limit
+        return self.under_way >= self._limit or self.overfull
 
     @property
     def unheard(self) -> int:
