@@ -24,20 +24,7 @@ if TYPE_CHECKING:
     from tests.faults.forks import ForkServer
 
 CALLS = "connect,recvfrom,sendto,pwrite64,fdatasync,fsync"
-STRACE = (
-    "strace",
-    "-D",
-    "-f",
-    "-y",
-    "-xx",
-    "-qq",
-    "-s",
-    "1000000",
-    "-e",
-    "signal=none",
-    "-e",
-    f"trace={CALLS}",
-)
+STRACE = f"strace -D -f -y -xx -q -s 1000000 -e signal=none -e trace={CALLS} -o".split()
 PUBLISH, PUBACK = 0x3, 0x4
 JOURNAL = "state.db-wal"
 READINGS = 2_000
@@ -92,8 +79,8 @@ def read(lines: Iterable[str]) -> list[Call]:
         if " resumed>" in rest:
             began, before = open_.pop((thread, name), (place, ""))
             rest = before + rest.partition(" resumed>")[2]
-        if rest.endswith("<unfinished ...>\n"):
-            open_[thread, name] = place, rest.removesuffix("<unfinished ...>\n")
+        if rest.endswith("<unfinished ...>"):
+            open_[thread, name] = place, rest.removesuffix("<unfinished ...>")
             continue
         file, text = FILE.match(rest), TEXT.search(rest)
         result = re.search(r"\) += (-?\d+)", rest)
@@ -238,11 +225,14 @@ def prove(forks: ForkServer, folder: Path, seed: int, readings: int = READINGS) 
         mosquitto(folder / "broker") as broker,
         Run(forks, broker, folder / "run", seed=seed, mode="ts", readings=readings, devices=DEVICES) as run,
     ):
-        run.service.run_command(*STRACE, "-o", str(trace))
+        run.service.run_command(*STRACE, str(trace))
         wait_for(run.service.is_ready, START_S, "it is ready under strace")
         for _ in range(0, len(run.messages), BURST):
             run.publish(BURST)
         verdict = run.finish()
+        assert run.service.process is not None
+        end = re.compile(rf"^{run.service.process.pid} +\+\+\+ exited", re.MULTILINE)
+        wait_for(lambda: end.search(trace.read_text()), START_S, "strace has written everything")
         port = broker.port
     order = Order()
     with trace.open() as lines:

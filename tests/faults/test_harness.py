@@ -61,7 +61,7 @@ def test_an_alert_that_differs_is_seen() -> None:
 def traced(*calls: str) -> Order:
     """Return what a trace of these calls says; 4 is the broker's socket, 6 the journal."""
     order = Order()
-    order.follow(read(f"1 {call}\n" for call in calls), PORT)
+    order.follow(read(f"99{' ' * (1 + place % 2)}{call}\n" for place, call in enumerate(calls)), PORT)
     return order
 
 
@@ -84,6 +84,7 @@ ACKNOWLEDGE = f'sendto({SOCKET}, "{written(PUBACK)}", 4, 0, NULL, 0) = 4'
     ("calls", "early"),
     [
         pytest.param([CONNECT, HEAR, WRITE, SYNC, ACKNOWLEDGE], 0, id="as it should be"),
+        pytest.param([CONNECT, HEAR, WRITE, BEGIN_SYNC, END_SYNC, ACKNOWLEDGE], 0, id="in two lines"),
         pytest.param([CONNECT, HEAR, ACKNOWLEDGE, WRITE, SYNC], 1, id="acknowledged first"),
         pytest.param([CONNECT, HEAR, WRITE, ACKNOWLEDGE], 1, id="never synchronised"),
         pytest.param([CONNECT, HEAR, SYNC, WRITE, ACKNOWLEDGE], 1, id="synchronised before it was written"),
