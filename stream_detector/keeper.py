@@ -85,6 +85,7 @@ class Keeper:
         self._clock = clock
         self.recovery = Recovery(processing, store, telemetry)
         self._committed_at = self._round_at = time.monotonic()
+        self._confirmed: list[int] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -92,7 +93,6 @@ class Keeper:
         self._position = self._store.last_position
         self._last_number = self._store.last_number
         self._dirty = {name: Dirty() for name in self._kept}
-        self._confirmed: list[int] = []
         self._readings: dict[str, int] = {}
         self._round: dict[str, int] = {}
         self._everything = False
@@ -106,6 +106,8 @@ class Keeper:
 
     def restore(self) -> None:
         """Put memory back as it was at the last commit; what was not committed is forgotten."""
+        # What the broker has, it has: sent again, an old state would follow the new one.
+        self._confirmed = [*self._change.confirmed, *self._confirmed]
         self._begin()
         self.recovery.restore(self._mark)
 
@@ -139,6 +141,11 @@ class Keeper:
     def confirm(self, numbers: Iterable[int]) -> None:
         """Take messages that the broker has confirmed out of the outbox, with the next commit."""
         self._confirmed += [number for number in numbers if number]
+
+    @property
+    def confirmed(self) -> frozenset[int]:
+        """Numbers of messages that the broker has, but that are not out of the outbox yet."""
+        return frozenset(self._confirmed)
 
     def note(self, key: str, fact: object) -> None:
         """Keep a small fact, with the next commit."""

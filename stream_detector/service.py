@@ -172,7 +172,8 @@ class Service:
         self._keeper.note("filters", sorted({*formerly, *self.processing.intake.filters}))
         self._publisher = Publisher(self._link)
         for waiting in self._store.outbox():
-            self._put(waiting.number, waiting.publication, waiting.at)
+            if waiting.number not in self._keeper.confirmed:
+                self._put(waiting.number, waiting.publication, waiting.at)
         self._inbox: deque[tuple[Received, bool]] = deque()  # and whether it is one that failed with others
         self._unacknowledged: list[Received] = []  # without their messages
         self._untold: list[tuple[Decision, list[tuple[int, Publication]], Received | None]] = []

@@ -116,6 +116,17 @@ def test_the_outbox_holds_what_the_broker_has_not_confirmed(tmp_path: Path) -> N
     assert [one.number for one in kept.store.outbox()] == [waiting[1].number, waiting[2].number + 1]
 
 
+def test_what_the_broker_has_leaves_the_outbox_whatever_happens(tmp_path: Path) -> None:
+    """Also when memory is restored in between: an old state sent again would follow the new one."""
+    kept = Kept(tmp_path)
+    kept.send(("plant/n/a", {"values": {"x": 1}}))
+    (waiting,) = kept.store.outbox()
+    kept.keeper.confirm([waiting.number])
+    kept.keeper.restore()
+    kept.send(("plant/n/a", {"values": {"x": 2}}))
+    assert kept.store.outbox() == []
+
+
 def test_nothing_is_kept_where_nothing_is_wanted(tmp_path: Path) -> None:
     """`durability: none` leaves neither rows nor messages behind."""
     kept = Kept(tmp_path, stream={"durability": "none"})
