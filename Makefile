@@ -17,7 +17,7 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--no-header --group build pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check format docs bench faults lock clean
+.PHONY: help demo install test stack check format docs site bench faults lock clean
 
 help: ## show this list
 	@echo "make TARGET, one of:"
@@ -33,10 +33,13 @@ install: .venv/.full .venv/.kernels ## .venv/bin/stream-detector, with everythin
 	@echo "Ready: .venv/bin/stream-detector --help"
 
 test: .venv/.dev ## all tests
-	@.venv/bin/pytest $(ARGS)
+	@.venv/bin/pytest -m "not stack" $(ARGS)
 	@PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null || { \
 		echo "Not run, as there is no mosquitto here: the tests marked SKIPPED above. The others ran"; \
 		echo "against the embedded broker. For all of them (Debian, Ubuntu): apt install mosquitto"; }
+
+stack: .venv/.peers ## the tests with Prometheus, Node-RED and other brokers around the service
+	@.venv/bin/pytest -m stack $(ARGS)
 
 check: .venv/.dev ## format, lint, types, layers, generated pages: what has to hold before the tests
 	@echo "format:"; .venv/bin/ruff format --quiet --check .
@@ -51,6 +54,9 @@ format: .venv/.dev ## format the code, and mend what ruff can mend
 
 docs: .venv/.dev ## make docs/reference anew from the code
 	@.venv/bin/python docs/generate.py
+
+site: .venv/.dev ## the documentation as pages, in build/site
+	@.venv/bin/mkdocs build --quiet --strict
 
 bench: .venv/.dev ## throughput, latency, memory
 	@.venv/bin/python -m benchmarks $(ARGS)
@@ -106,6 +112,15 @@ endef
 .venv/.dev: locks/dev.txt pyproject.toml .venv/.made
 	$(call install,dev)
 	@touch .venv/.core .venv/.full $@
+
+# What the tests talk to from npm: Node-RED, another broker, a checker of compose files.
+.venv/.peers: tests/peers/package-lock.json tests/peers/package.json .venv/.dev
+	@command -v npm >/dev/null || { echo "make stack needs Node.js and npm (Debian, Ubuntu: apt install nodejs npm)" >&2; exit 1; }
+	@echo "Installing tests/peers/package-lock.json"
+	@mkdir -p .venv/peers
+	@cp tests/peers/package.json tests/peers/package-lock.json tests/peers/.npmrc .venv/peers/
+	@npm ci --prefix .venv/peers --silent --no-progress
+	@touch $@
 
 # After .full in `install`, so that the smaller lock is not installed first.
 .venv/.kernels: $(KERNELS) | .venv/.core
