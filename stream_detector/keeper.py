@@ -15,8 +15,17 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from stream_detector.core.events import AlertChanged
-from stream_detector.core.records import Gap, ModelSet, Readings, Started, Tick
+from stream_detector.core.events import AlertChanged, DeviceForgotten
+from stream_detector.core.records import (
+    Acknowledged,
+    Feedback,
+    Forgotten,
+    Gap,
+    ModelSet,
+    Readings,
+    Started,
+    Tick,
+)
 from stream_detector.recovery import Recovery
 from stream_detector.storage.dirty import LARGEST_SLICE, Dirty
 from stream_detector.storage.store import Change
@@ -124,7 +133,7 @@ class Keeper:
         outgoing = []
         for stream, publication in decision.publications:
             number = 0
-            if publication.qos and (stream in self._kept or not stream):
+            if publication.qos and not publication.once and (stream in self._kept or not stream):
                 number = self._last_number = self._last_number + 1
                 self._change.outbox.append((number, publication, now))
                 self._sync = self._sync or stream in self._journalled
@@ -135,6 +144,12 @@ class Keeper:
             for event in decision.events
             if isinstance(event, AlertChanged) and event.stream in self._kept
         ]
+        self._change.forgotten += [
+            (event.stream, event.device) for event in decision.events if isinstance(event, DeviceForgotten)
+        ]
+        if decision.replies:
+            self._change.replies += decision.replies
+            self._urgent = self._sync = True
         self._change.deliveries += self._processing.intake.deliveries.changes()
         return outgoing
 
@@ -201,8 +216,10 @@ class Keeper:
                 self._readings[record.stream] = self._readings.get(record.stream, 0) + len(record)
             case Tick():
                 in_journal = any(len(slots) for name, slots in touched.items() if name in self._kept)
-            case Gap() | ModelSet() | Started():
+            case Gap() | ModelSet() | Started() | Feedback():
                 in_journal = self._urgent = self._sync = True
+            case Acknowledged() | Forgotten():
+                in_journal = self._urgent = self._sync = record.stream in self._kept
         if in_journal:
             self._position += 1
             self._change.records.append((self._position, record))
@@ -210,12 +227,20 @@ class Keeper:
         self._mark(self._position, record, touched)
 
     def _mark(self, position: int, record: Record, touched: Mapping[str, NDArray[np.int64]]) -> None:
-        if isinstance(record, Readings):
-            at = int(record.arrival[-1])
-        else:
-            at = record.at if isinstance(record, Tick) else self._clock()
+        match record:
+            case Readings():
+                at = int(record.arrival[-1])
+            case Tick() | Acknowledged():
+                at = record.at
+            case _:
+                at = self._clock()
         for name, slots in touched.items():
-            if name in self._kept:
+            if name not in self._kept:
+                continue
+            if isinstance(record, Forgotten):
+                for slot in slots.tolist():
+                    self._dirty[name].written(slot)  # whoever gets the slot next is another device
+            else:
                 self._dirty[name].note(slots, max(1, position), at)
 
     def _prepare(self) -> None:

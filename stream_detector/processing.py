@@ -20,7 +20,7 @@ import numpy as np
 from stream_detector import failpoints
 from stream_detector.core.events import AlertChanged, ModelRefused, Rejected
 from stream_detector.core.pipeline import Pipeline
-from stream_detector.core.records import NO_SEQ, ModelSet, Readings
+from stream_detector.core.records import NO_SEQ, Forgotten, ModelSet, Readings
 from stream_detector.core.stream import StreamSpec
 from stream_detector.detectors.baseline import Light
 from stream_detector.errors import BundleError, ConfigurationError
@@ -36,11 +36,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.core.detector import Detector
-    from stream_detector.core.events import Counts, Event, Outcome
+    from stream_detector.core.events import Counts, Event, Outcome, StreamEvent
     from stream_detector.core.records import Record
     from stream_detector.detectors.pyod import FittedModel
     from stream_detector.formats.columns import Roster
     from stream_detector.formats.intake import Oversized, Taken
+    from stream_detector.home_assistant import HomeAssistant
     from stream_detector.settings import Settings, StreamSettings
     from stream_detector.telemetry import Telemetry
 
@@ -73,6 +74,8 @@ class Decision:
         tallies: How messages ended, by stream, each with their arrival.
         suppressed: Dead letters that are not sent, to spare the broker.
         captures: (stream, device) of devices that were met under other captures than before.
+        replies: What commands are answered, to be remembered: command, what tells its request from others,
+            service clock (µs), reply.
     """
 
     records: list[tuple[Record, Mapping[str, Outcome]]] = field(default_factory=list)
@@ -82,6 +85,7 @@ class Decision:
     tallies: list[tuple[Mapping[str, Tally], int]] = field(default_factory=list)
     suppressed: int = 0
     captures: list[tuple[str, str]] = field(default_factory=list)
+    replies: list[tuple[str, str, int, bytes]] = field(default_factory=list)
 
 
 class EverybodyIn:
@@ -110,6 +114,7 @@ class Processing:
         readers: Further readers of the events, such as the demo's screen.
         roster: Makes what knows all devices, from the pipeline.
         past_model: Gives the model that a record of the past names; None where it is not there any more.
+        home_assistant: Is told what happens to devices; None: nobody is.
     """
 
     def __init__(
@@ -120,11 +125,13 @@ class Processing:
         readers: Sequence[Callable[[Event], None]] = (),
         roster: Callable[[Pipeline], Roster] = EverybodyIn,
         past_model: Callable[[ModelSet], Detector | None] = lambda _wanted: None,
+        home_assistant: HomeAssistant | None = None,
     ) -> None:
         self.settings = settings
         self._telemetry = telemetry
         self._clock = clock
-        self._readers = (telemetry.event, *readers)
+        self._home_assistant = home_assistant
+        self._readers = (telemetry.event, *readers, *([home_assistant.event] if home_assistant else []))
         self._loaded: dict[tuple[str, str, str], Detector] = {}
         self._past_model = past_model
         self._roster = roster
@@ -146,6 +153,7 @@ class Processing:
         self.intake = Intake(
             self.settings.streams,
             base=self.settings.topics.base,
+            also_own=self.settings.home_assistant.owns,
             roster=self._roster(self.pipeline),
             built_at=BUILT_AT,
             keep_deliveries=max(4096, 4 * self.settings.broker.receive_maximum),
@@ -194,6 +202,10 @@ class Processing:
             ({stream: Tally(received=1, rejected=Counter(internal_error=1))}, arrival),
         )
 
+    def refuse_command(self, decision: Decision, refused: Rejected) -> None:
+        """Tell of a request that cannot be answered; it is no telemetry, so it is in no tally."""
+        self._follow(decision, [refused])
+
     def readings(self, decision: Decision, readings: Readings) -> None:
         """Take checked readings in, in arrival order."""
         begin = time.perf_counter()
@@ -206,7 +218,11 @@ class Processing:
         decision.batches.append(Batch(name, model, outcome.counts, outcome.scores, seconds))
         self._follow(decision, outcome.events)
         if self.settings.streams[name].publish_scores:
-            decision.publications += [(name, score) for score in self._scores(readings, outcome)]
+            chosen = list(zip(outcome.scored.tolist(), outcome.scores.tolist(), strict=True))
+        else:
+            chosen = self._home_assistant.sampled(readings, outcome) if self._home_assistant else []
+        if chosen:
+            decision.publications += [(name, score) for score in self._scores(readings, chosen)]
 
     def record(self, decision: Decision, record: Record) -> None:
         """Take in a record that brings no readings."""
@@ -214,6 +230,8 @@ class Processing:
         decision.records.append((record, outcomes))
         for outcome in outcomes.values():
             self._follow(decision, outcome.events)
+        if isinstance(record, Forgotten):
+            self.intake.forget(record.stream, record.device)
 
     def model_set(self, at: int, stream: str, model: FittedModel | None) -> ModelSet:
         """Return the record by which this bundle, or the built-in detector, scores a stream."""
@@ -232,6 +250,10 @@ class Processing:
         telemetry = self._telemetry
         for batch in decision.batches:
             telemetry.batch(batch.stream, batch.model, batch.counts, batch.scores, batch.seconds)
+        for record, outcomes in decision.records:
+            if isinstance(record, Readings):
+                name = record.stream
+                telemetry.devices.note(self.pipeline.streams[name], record, outcomes[name])
         now = self._clock()
         for event in decision.events:
             for read in self._readers:
@@ -271,7 +293,7 @@ class Processing:
             self._loaded[key] = found
         return self._loaded[key]
 
-    def _follow(self, decision: Decision, events: Sequence[Event]) -> None:
+    def _follow(self, decision: Decision, events: Sequence[StreamEvent]) -> None:
         """Note events, and what they are published as."""
         now = self._clock()
         decision.events += events
@@ -279,17 +301,18 @@ class Processing:
             if isinstance(event, Rejected) and not self._may_send_deadletter():
                 decision.suppressed += 1
                 continue
+            if self._home_assistant is not None:
+                removals = self._home_assistant.removals(event)
+                decision.publications += [(event.stream, removal) for removal in removals]
             publication = self.publications.of(event, now)
             if publication is not None:
                 decision.publications.append((event.stream, publication))
 
-    def _scores(self, readings: Readings, outcome: Outcome) -> list[Publication]:
+    def _scores(self, readings: Readings, chosen: Sequence[tuple[int, float]]) -> list[Publication]:
         model = self.model_of(readings.stream)
         return [
-            self.publications.score(
-                readings.stream, readings.devices[i], int(readings.ts[i]), float(score), model
-            )
-            for i, score in zip(outcome.scored.tolist(), outcome.scores, strict=True)
+            self.publications.score(readings.stream, readings.devices[i], int(readings.ts[i]), score, model)
+            for i, score in chosen
         ]
 
     def _may_send_deadletter(self) -> bool:

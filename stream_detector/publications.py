@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Mapping  # noqa: TC003 - msgspec reads annotations while running
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,29 +16,39 @@ from urllib.parse import quote
 
 import msgspec
 
-from stream_detector.core.events import AlertChanged, DeviceStateChanged, Rejected
+from stream_detector.core.events import AlertChanged, DeviceForgotten, DeviceStateChanged, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stream_detector.core.events import Event
 
 ALERT_SCHEMA = "stream_detector.alert/1"
 STATE_SCHEMA = "stream_detector.state/1"
 INFO_SCHEMA = "stream_detector.info/1"
 DEADLETTER_SCHEMA = "stream_detector.deadletter/1"
+REPLY_SCHEMA = "stream_detector.reply/1"
 SCORE_SCHEMA = "stream_detector.score/1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - the same object as datetime.UTC
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A message on its way out."""
+    """A message on its way out.
+
+    Attributes:
+        topic: UTF-8, without wildcards.
+        payload: Bytes.
+        qos: 0 or 1.
+        retain: Whether the broker keeps it for later subscribers.
+        once: It is said once: neither kept over a crash nor tried again where the broker refuses it.
+        correlation: Of the request that it answers; only MQTT 5 carries it.
+    """
 
     topic: str
     payload: bytes
     qos: int = 1
     retain: bool = False
+    once: bool = False
+    correlation: bytes = b""
 
 
 class ContributionMessage(msgspec.Struct, frozen=True):
@@ -93,6 +104,7 @@ class AlertMessage(msgspec.Struct, frozen=True):
     reason: str
     model: ModelMessage
     incident: str | None
+    acknowledged: bool
 
 
 class ActiveMessage(msgspec.Struct, frozen=True):
@@ -102,6 +114,7 @@ class ActiveMessage(msgspec.Struct, frozen=True):
     kind: str
     severity: str
     started_at: str
+    acknowledged: bool
 
 
 class StateMessage(msgspec.Struct, frozen=True):
@@ -118,6 +131,24 @@ class StateMessage(msgspec.Struct, frozen=True):
     active: list[ActiveMessage]
     muted: bool
     updated_at: str
+
+
+class ErrorMessage(msgspec.Struct, frozen=True):
+    """Why a command was refused."""
+
+    code: str
+    message: str
+
+
+class ReplyMessage(msgspec.Struct, frozen=True):
+    """What a command is answered, ``stream_detector.reply/1``."""
+
+    schema: str
+    transaction: str | int | None
+    command: str
+    ok: bool
+    error: ErrorMessage | None
+    result: Mapping[str, Any] | None
 
 
 def timestamp(us: int) -> str:
@@ -174,6 +205,7 @@ def alert_message(alert: AlertChanged, labels: tuple[str, str], processing_ms: f
         reason=alert.reason,
         model=ModelMessage(alert.model_name, alert.model_version, "live"),
         incident=None,
+        acknowledged=alert.acknowledged,
     )
 
 
@@ -189,11 +221,32 @@ def state_message(change: DeviceStateChanged) -> StateMessage:
         score=change.score,
         active_count=len(change.active),
         active=[
-            ActiveMessage(alert.id, alert.kind, alert.severity, timestamp(alert.started_at))
+            ActiveMessage(
+                alert.id, alert.kind, alert.severity, timestamp(alert.started_at), alert.acknowledged
+            )
             for alert in change.active
         ],
         muted=False,
         updated_at=timestamp(change.updated_at),
+    )
+
+
+def reply_message(
+    command: str,
+    transaction: str | int | None,
+    result: Mapping[str, Any] | None,
+    error: tuple[str, str] | None,
+) -> bytes:
+    """Return what a command is answered, ``stream_detector.reply/1``; an error is a code and a sentence."""
+    return msgspec.json.encode(
+        ReplyMessage(
+            schema=REPLY_SCHEMA,
+            transaction=transaction,
+            command=command,
+            ok=error is None,
+            error=None if error is None else ErrorMessage(*error),
+            result=result,
+        )
     )
 
 
@@ -231,6 +284,8 @@ class Publications:
             case DeviceStateChanged():
                 topic = self._device_topic("state", event.stream, event.device)
                 return Publication(topic, msgspec.json.encode(state_message(event)), retain=True)
+            case DeviceForgotten():
+                return Publication(self._device_topic("state", event.stream, event.device), b"", retain=True)
             case Rejected():
                 return self._deadletter(event)
             case _:

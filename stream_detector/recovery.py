@@ -21,7 +21,7 @@ from stream_detector.core.records import Gap, ModelSet, Readings
 from stream_detector.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -124,6 +124,26 @@ class Recovery:
         self._put_back(found[0], stream, found[1])
         self.evicted[stream] -= 1
         return True
+
+    def devices(self, stream: str) -> Iterator[tuple[str, Mapping[str, str]] | None]:
+        """Yield every device that is known of a stream with its tags; None now and then, for a pause.
+
+        Between two of them anything may happen: who is known all the while is met once, be it in memory
+        or on disk. The stream may be one that is not configured any more.
+        """
+        met = set()
+        if stream in self._processing.pipeline.streams:
+            for device in list(self._processing.pipeline.streams[stream].devices.slot_of):
+                devices = self._processing.pipeline.streams[stream].devices
+                if device in devices.slot_of:
+                    met.add(device)
+                    yield device, devices.tags.get(devices.slot_of[device], {})
+        for names in self._store.names(stream):
+            for device in names:
+                row = None if device in met else self._store.row(stream, device)
+                if row is not None:
+                    yield device, row[1].tags
+            yield None
 
     def _put_back(self, position: int, name: str, state: DeviceState) -> None:
         stream = self._processing.pipeline.streams.get(name)

@@ -29,10 +29,13 @@ from prometheus_client import CollectorRegistry
 
 from stream_detector import __version__, failpoints
 from stream_detector.clock import Clock
+from stream_detector.commands import Commands, Message
 from stream_detector.core.events import ModelRefused
 from stream_detector.core.records import Gap, Started, Tick
+from stream_detector.device_series import DeviceSeries
 from stream_detector.errors import ConfigurationError, StateError, StorageError, StreamDetectorError
-from stream_detector.formats.intake import Oversized, Tally
+from stream_detector.formats.intake import RETAIN, Oversized, Tally
+from stream_detector.home_assistant import A_TURN, HomeAssistant
 from stream_detector.keeper import Keeper
 from stream_detector.models.reload import Loaded
 from stream_detector.mqtt.broker import EmbeddedBroker
@@ -79,6 +82,7 @@ START_OVER = 5
 """So many errors that nobody expected in ten minutes, and the process ends."""
 WAITING = 64
 """So many batches may wait while nothing can be written; what comes at QoS 0 then is ignored."""
+HOME_ASSISTANT = "home_assistant"
 DROPPED = "$SYS/broker/publish/messages/dropped"
 ALERTS = "alert"
 
@@ -119,8 +123,15 @@ class Service:
     def _assemble(self, readers: Sequence[Callable[[Event], None]], clock: Callable[[], int] | None) -> None:
         settings = self.settings
         self.clock = clock or Clock(at_least=self._store.alive_at)
-        self.telemetry = Telemetry(settings.streams, CollectorRegistry())
+        series = DeviceSeries(settings.metrics.device_series, settings.metrics.device_series_ttl_s)
+        self.telemetry = Telemetry(settings.streams, CollectorRegistry(), series)
         self._watcher = model_watcher(settings)
+        self._home_assistant = HomeAssistant(
+            settings.home_assistant,
+            settings.topics.base,
+            settings.streams,
+            known=lambda stream: self._keeper.recovery.devices(stream),  # noqa: PLW0108 - it comes later
+        )
         self.processing = Processing(
             settings,
             self.telemetry,
@@ -128,6 +139,7 @@ class Service:
             readers,
             roster=lambda pipeline: Roster(settings, pipeline, lambda: self._keeper.recovery, self.clock),
             past_model=lambda wanted: model_of_the_past(settings, wanted),
+            home_assistant=self._home_assistant,
         )
         self._historian = Historian(
             settings.state_dir,
@@ -162,6 +174,13 @@ class Service:
         self._ticked = 0
         self._noted = 0.0
         self._neighbours = Neighbours(settings.topics.base, self.client_id)
+        self._commands = Commands(
+            settings.topics.base,
+            self.processing,
+            answered=self._store.reply,
+            fetch=self._keeper.recovery.fetch,
+            look=self._watcher.look_now,
+        )
         self._connect()
         self._begin_records()
 
@@ -169,7 +188,9 @@ class Service:
         """Begin a connection, with nothing on its way but what the outbox holds."""
         formerly = cast("list[str]", self._keeper.fact("filters") or [])
         self._link = self._dial(self._broker_settings, formerly)
-        self._keeper.note("filters", sorted({*formerly, *self.processing.intake.filters}))
+        self._keeper.note("filters", sorted({*formerly, *self._filters}))
+        self._home_assistant.begin(self._keeper.fact(HOME_ASSISTANT))
+        self._keeper.note(HOME_ASSISTANT, self._home_assistant.fact)
         self._publisher = Publisher(self._link)
         for waiting in self._store.outbox():
             if waiting.number not in self._keeper.confirmed:
@@ -270,6 +291,7 @@ class Service:
             self._write()
         self._acknowledge()
         self._follow_connection()
+        self._introduce()
         self._pump()
 
     def _batch(self, received: Received, alone: bool) -> None:  # noqa: FBT001 - as the inbox holds it
@@ -287,6 +309,8 @@ class Service:
                 received.packet_ids,
                 time.time_ns() // 1000,
             )
+            for place in taken.commands:
+                self._commands.take(decision, _request(received, place))
         except Exception as error:  # noqa: BLE001 - no message can stop the next one
             self._isolate(received, error, alone=alone)
             return
@@ -402,6 +426,8 @@ class Service:
             publication.payload,
             qos=publication.qos,
             retain=publication.retain,
+            once=publication.once,
+            correlation=publication.correlation,
             heard=publication.topic.startswith(f"{self.settings.topics.base}/{ALERTS}/"),
             number=number,
             at=at,
@@ -466,15 +492,15 @@ class Service:
             self._put(0, self._info())
             self._put(0, self.processing.publications.status("online"))
             if not link.formerly:
-                self._keeper.note("filters", self.processing.intake.filters)
+                self._keeper.note("filters", self._filters)
             self.telemetry.say(
                 "connected to %s with MQTT %s, subscribed to %s",
                 self._where(),
                 link.protocol,
                 ", ".join(self.processing.intake.filters),
             )
-            if link.protocol_note:
-                self.telemetry.say("%s", link.protocol_note)
+            for note in link.notes:
+                self.telemetry.say("%s", note)
         standing = (link.ready, link.epoch)
         if standing == self._standing and time.monotonic() - self._noted < NOTE_S:
             return
@@ -486,6 +512,17 @@ class Service:
             waiting=len(self._publisher),
             oldest_at=self._publisher.oldest_at,
         )
+
+    def _introduce(self) -> None:
+        """Tell Home Assistant of some devices, while the broker keeps up and takes what we say there."""
+        home_assistant, publisher = self._home_assistant, self._publisher
+        if home_assistant.done:
+            if home_assistant.formerly and not len(publisher):
+                home_assistant.formerly.clear()
+                self._keeper.note(HOME_ASSISTANT, home_assistant.fact)
+        elif self._announced and publisher.denied is None and publisher.under_way < A_TURN:
+            for publication in home_assistant.take():
+                self._put(0, publication)
 
     def _follow_session(self) -> None:
         """A session that the broker did not keep begins with new packet ids: the old ones mean nothing."""
@@ -539,26 +576,37 @@ class Service:
     def _listen(self, taken: Taken) -> None:
         """Take in what the broker says of itself, and what others say under our base topic."""
         self._neighbours.hear(taken.own)
+        self._home_assistant.hear(taken.own)
         for topic, payload in taken.own:
             if topic == DROPPED and payload.isdigit() and len(payload) < 20:  # noqa: PLR2004 - digits
                 self.telemetry.broker_dropped(int(payload))
 
+    @property
+    def _filters(self) -> list[str]:
+        """What a later configuration may not want any more, and a kept session would still bring."""
+        return [*self.processing.intake.filters, *self.settings.home_assistant.filters]
+
     def _dial(self, broker: BrokerSettings, formerly: list[str]) -> Link:
         own = [(topic, 1) for topic in self._neighbours.topics]
         qos = [stream.qos for stream in self.settings.streams.values()]
+        extras = self.settings.home_assistant.filters
         return Link(
             broker,
             client_id=self.client_id,
             subscriptions=[
                 *own,
                 *zip(self.processing.intake.filters, qos, strict=True),
+                (self._commands.filter, 1),
+                *((topic, 1) for topic in extras),
                 *([(DROPPED, 0)] if self.broker is None else []),
             ],
             will=(self.processing.publications.status_topic, b"offline"),
             clock=self.clock,
             replayed=[topic for topic, _ in own],  # one that was there before must be heard of, too
-            optional=[DROPPED],
+            optional=[self._commands.filter, *extras, DROPPED],
             formerly=formerly,
+            requests=self._commands.filter.removesuffix("+").encode(),
+            known=self.broker is None and self._store.alive_at > 0,
         )
 
     def _where(self) -> str:
@@ -587,9 +635,11 @@ class Service:
         if self._storage_problem is not None:
             reasons.append(f"{self._storage_problem}; input waits until then")
         if (topic := self._publisher.denied) is not None:
+            base, prefix = self.settings.topics.base, self.settings.home_assistant.prefix
+            ours = f"{base}/#" if topic.startswith(f"{base}/") else f"{prefix}/device/#"
             reasons.append(
                 f"the broker refuses what is published on {topic}; it is kept and tried again: allow our"
-                f" login to write {self.settings.topics.base}/#"
+                f" login to write {ours}"
             )
         if self._publisher.full:
             reasons.append(self._held_back())
@@ -612,6 +662,17 @@ class Service:
                     "watchdog", "the hot thread hangs; ending, so that it is started anew"
                 )
                 os._exit(1)
+
+
+def _request(received: Received, place: int) -> Message:
+    return Message(
+        topic=received.topics[place].decode(),
+        payload=received.payloads[place],
+        retained=bool(received.flags[place] & RETAIN),
+        whole=place not in received.truncated,
+        properties=received.properties.get(place, b""),
+        arrival=received.arrival,
+    )
 
 
 def _instance(settings: Settings) -> str:

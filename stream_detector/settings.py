@@ -32,6 +32,7 @@ from stream_detector.core.stream import StreamSpec
 from stream_detector.errors import ConfigurationError
 from stream_detector.formats.settings import IntakeSettings
 from stream_detector.formats.topics import TopicPattern
+from stream_detector.home_assistant import HomeAssistantSettings
 from stream_detector.mqtt.settings import BrokerSettings
 
 ENV_PREFIX = "STREAM_DETECTOR__"
@@ -208,6 +209,29 @@ class HttpSettings(_Section):
         return int(self.listen.rpartition(":")[2])
 
 
+class MetricsSettings(_Section):
+    """Metrics of single devices, on /metrics."""
+
+    device_series: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="So many devices, whichever come first, have series of their own: score, values, expected"
+        " values. Each has about 4 for each of its channels. 0: none.",
+    )
+    device_series_ttl_s: float = Field(
+        3600.0,
+        ge=1,
+        le=31_536_000,
+        description="A device not heard for so long loses its series, and its place goes to another.",
+    )
+    device_series_public: bool = Field(
+        False,
+        description="Show them also where http.listen is no loopback address: whoever reaches /metrics then"
+        " reads the names and values of devices, without a token.",
+    )
+
+
 class Settings(BaseSettings):
     """Everything that can be configured."""
 
@@ -225,6 +249,13 @@ class Settings(BaseSettings):
         description="Streams by name: topics of one kind of device, one schema, one model, one alert policy."
     )
     http: HttpSettings = Field(default_factory=HttpSettings, description="The page, /metrics, and health.")
+    metrics: MetricsSettings = Field(
+        default_factory=MetricsSettings, description="Metrics of single devices, on /metrics."
+    )
+    home_assistant: HomeAssistantSettings = Field(
+        default_factory=HomeAssistantSettings,
+        description="Whether and how devices are announced to Home Assistant.",
+    )
     state_dir: Path = Field(
         Path("state"), description="What has to survive a restart: journal, outbox, windows, open alerts."
     )
@@ -271,6 +302,46 @@ class Settings(BaseSettings):
                     f"streams.{name}.topic ({stream.topic}) stands below topics.base ({self.topics.base}),"
                     " where the service publishes and never reads; choose another topics.base"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _names_no_device_to_strangers(self) -> Settings:
+        wanted = self.metrics.device_series and not self.metrics.device_series_public
+        if wanted and not ipaddress.ip_address(self.http.host).is_loopback:
+            raise ValueError(
+                f"metrics.device_series would show names and values of devices to whoever reaches"
+                f" {self.http.listen}; set metrics.device_series_public: true if they may be read there,"
+                " else metrics.device_series: 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _apart_from_home_assistant(self) -> Settings:
+        said, base = self.home_assistant, self.topics.base
+        if not said.enabled:
+            return self
+        if said.prefix == base or said.prefix.startswith(f"{base}/"):
+            raise ValueError(
+                f"home_assistant.prefix ({said.prefix}) stands below topics.base ({base}); name the prefix"
+                " that Home Assistant listens to, or choose another topics.base"
+            )
+        for name, stream in self.streams.items():
+            if stream.topic == said.status_topic:
+                raise ValueError(
+                    f"streams.{name}.topic ({stream.topic}) is where Home Assistant says that it has"
+                    " started; it brings no telemetry"
+                )
+        announced = list(self.streams) if said.streams is None else said.streams
+        scored = [each.split("/", 1)[0] for each in said.score_devices]
+        for key, names, legal in (
+            ("streams", announced, list(self.streams)),
+            ("score_devices", scored, announced),
+        ):
+            for name in names:
+                if name not in legal:
+                    raise ValueError(
+                        f"home_assistant.{key} names the stream {name!r}; there are {', '.join(legal)}"
+                    )
         return self
 
     @classmethod

@@ -1,7 +1,8 @@
 """Events and batch counts -> Prometheus metrics and log lines; all of them, nowhere else.
 
 One `match` over the events ends in `assert_never`, so this file is also the list of all log lines.
-Labels have a bounded number of values: a device is never one. Closed lists start at 0.
+Labels have a bounded number of values: a device is one only in `device_series`, which counts its devices.
+Closed lists start at 0.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ from stream_detector.core.events import (
     AlertChanged,
     AlertSuppressed,
     ChannelAdded,
+    CommandAnswered,
+    DeviceForgotten,
     DeviceStateChanged,
     ModelRefused,
     ModelReplaced,
     Rejected,
 )
+from stream_detector.device_series import DeviceSeries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -67,7 +71,7 @@ SECONDS_BUCKETS = (
 )
 BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 PUBLISH_RESULTS = ("confirmed", "no_subscribers", "refused")
-ALERT_EVENTS = ("raise", "update", "clear")
+ALERT_EVENTS = ("raise", "update", "clear", "ack")
 RELOAD_RESULTS = ("loaded", "refused")
 REPEAT_S = 60.0
 """The same complaint is logged once in this time, however often it comes."""
@@ -81,11 +85,19 @@ class Telemetry:
     Args:
         streams: Names of the streams.
         registry: Where the metrics are registered.
+        devices: The series of single devices; None: there are none.
     """
 
-    def __init__(self, streams: Iterable[str], registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(
+        self,
+        streams: Iterable[str],
+        registry: CollectorRegistry = REGISTRY,
+        devices: DeviceSeries | None = None,
+    ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
+        self.devices = devices or DeviceSeries()
+        registry.register(self.devices)
         names = list(streams)
         self._counters = {
             name: Counter(PREFIX + name, help_, labels, registry=registry)
@@ -100,6 +112,7 @@ class Telemetry:
                 ("readings_warming_up", "Readings before there is enough to score.", ["stream"]),
                 ("readings_late", "Readings older than their device's newest.", ["stream"]),
                 ("readings_duplicate", "Readings that had come before.", ["stream"]),
+                ("commands", "Requests over MQTT, by their answer.", ["command", "result"]),
                 ("alert_events", "Alert events.", ["stream", "event", "kind", "severity"]),
                 ("alerts_suppressed", "Alerts held back by the policy.", ["stream", "reason"]),
                 ("sequence_gaps", "Numbers missing in devices' sequences.", ["stream"]),
@@ -196,7 +209,7 @@ class Telemetry:
 
     # -- what happens ---------------------------------------------------------------------------
 
-    def event(self, event: Event) -> None:
+    def event(self, event: Event) -> None:  # noqa: C901 - one case an event
         """Count and log one event."""
         match event:
             case AlertChanged():
@@ -207,6 +220,14 @@ class Telemetry:
                     self._series(devices, event.stream, event.previous).dec()
                 self._series(devices, event.stream, event.state).inc()
                 LOG.debug("%s/%s is %s", event.stream, event.device, event.state)
+            case DeviceForgotten():
+                if event.state is not None:
+                    self._series(self._gauges["devices"], event.stream, event.state).dec()
+                self.devices.forget(event.stream, event.device)
+                LOG.info("%s/%s is forgotten", event.stream, _printable(event.device))
+            case CommandAnswered():
+                self._series(self._counters["commands"], event.command, event.result).inc()
+                LOG.info("command %s: %s", event.command, event.result)
             case ChannelAdded():
                 LOG.info("%s/%s reports a new channel: %s", event.stream, event.device, event.channel)
             case AlertSuppressed():
@@ -240,7 +261,7 @@ class Telemetry:
         if alert.event != "clear":
             self._severity[alert.id] = alert.severity
             self._series(active, alert.stream, alert.severity).inc()
-        level = logging.WARNING if alert.event != "clear" else logging.INFO
+        level = logging.WARNING if alert.event in {"raise", "update"} else logging.INFO
         LOG.log(
             level,
             "%s %s %s/%s %s score %.2f: %s",

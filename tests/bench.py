@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
     from stream_detector.core.records import Record
+    from stream_detector.device_series import DeviceSeries
 
 NOW = 1_770_000_000_000_000
 SECOND = 1_000_000
@@ -34,13 +35,22 @@ class NobodyOnDisk:
 
 
 class Bench:
-    """The service without its sockets, and what its metrics say."""
+    """The service without its sockets, and what its metrics say.
 
-    def __init__(self, **stream: Any) -> None:
+    Args:
+        series: The series of single devices.
+        max_devices: The setting.
+        stream: Settings of the stream, which is called pumps.
+    """
+
+    def __init__(self, *, series: DeviceSeries | None = None, max_devices: int = 5, **stream: Any) -> None:
         settings = Settings.model_validate(
-            {"streams": {"pumps": {"topic": "plant/{site}/{device}", **stream}}, "max_devices": 5}
+            {
+                "streams": {"pumps": {"topic": "plant/{site}/{device}", **stream}},
+                "max_devices": max_devices,
+            }
         )
-        self.telemetry = Telemetry(settings.streams, CollectorRegistry())
+        self.telemetry = Telemetry(settings.streams, CollectorRegistry(), series)
         nobody: Any = NobodyOnDisk(settings.streams)
         self.processing = Processing(
             settings,
@@ -66,9 +76,10 @@ class Bench:
         return self.told(decision)
 
     def told(self, decision: Decision) -> list[dict[str, Any]]:
-        """Tell what was decided; return what is published."""
+        """Tell what was decided; return what is published, but what is emptied."""
         self.processing.tell(decision)
-        return [json.loads(publication.payload) for _, publication in decision.publications]
+        published = [publication.payload for _, publication in decision.publications]
+        return [json.loads(payload) for payload in published if payload]
 
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Return all samples."""

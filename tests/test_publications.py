@@ -105,6 +105,7 @@ def test_an_alert() -> None:
         ("reason", "vibration 9.7 mm/s is above its expected 1.2–3.4 (77 % of the score)"),  # noqa: RUF001
         ("model", {"name": "light", "version": "1", "role": "live"}),
         ("incident", None),
+        ("acknowledged", False),
     ]
 
 
@@ -134,6 +135,7 @@ def test_a_state() -> None:
                 "kind": "point",
                 "severity": "critical",
                 "started_at": "2026-01-01T00:00:00.000000Z",
+                "acknowledged": False,
             }
         ],
         "muted": False,
@@ -274,8 +276,9 @@ def problems(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> list[s
         "integer": (int,),
         "number": (int, float),
         "null": (type(None),),
+        "boolean": (bool,),
     }
-    if not isinstance(value, types[schema["type"]]) or isinstance(value, bool):
+    if not isinstance(value, types[schema["type"]]) or (isinstance(value, bool) and schema["type"] != "boolean"):
         return [f"{value!r} is no {schema['type']}"]
     found = []
     if isinstance(value, dict):

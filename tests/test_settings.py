@@ -57,7 +57,7 @@ def keys(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[s
     for name, field in model.model_fields.items():
         yield (*path, name)
         annotation = field.annotation
-        if name == "streams":
+        if (*path, name) == ("streams",):
             yield from keys(StreamSettings, (*path, name, "pumps"))
         elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield from keys(annotation, (*path, name))

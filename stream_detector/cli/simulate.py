@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from enum import Enum
@@ -30,15 +31,18 @@ def command(
     seed: int = typer.Option(1, help="Another seed is another plant, with other faults."),
     faults: bool = typer.Option(True, help="Whether devices fail now and then."),
     qos: Qos = typer.Option(Qos.AT_LEAST_ONCE, help="Publish with."),
+    topic: str = typer.Option(
+        "plant/{site}/{kind}/{device}", help="Of a device; {site}, {kind} and {device} are filled in."
+    ),
     duration: float = typer.Option(0.0, min=0, help="End after so many seconds; 0: at Ctrl-C."),
     username: str | None = typer.Option(None, help="Login name."),
     password_file: Path | None = typer.Option(None, help="File with the password."),
     ca_file: Path | None = typer.Option(None, help="CA that signed the broker's certificate."),
 ) -> None:
-    """Publish a simulated plant; its topics are plant/<site>/<kind>/<device>."""
+    """Publish a simulated plant."""
     from pydantic import ValidationError
 
-    from stream_detector.demo.fleet import Fault, Fleet
+    from stream_detector.demo.fleet import TOPIC, Fault, Fleet
     from stream_detector.demo.plant import Plant
     from stream_detector.mqtt.settings import BrokerSettings
 
@@ -49,7 +53,11 @@ def command(
         raise ConfigurationError(f"--broker {broker}: {what}") from None
     if reach.address.scheme == "embedded":
         raise ConfigurationError("--broker: name a broker that runs, such as mqtt://127.0.0.1:1883")
-    fleet = Fleet(seed, devices, faults=faults)
+    if "{device}" not in topic or set(re.sub("{(site|kind|device)}", "", topic)) & set("{}+#"):
+        raise ConfigurationError(
+            f"--topic {topic}: a topic with {{device}} in it is needed, such as {TOPIC}; no + and no #"
+        )
+    fleet = Fleet(seed, devices, faults=faults, topic=topic)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_detector.core import description
+from stream_detector.core import description, explain
 from stream_detector.core.alerts import Alert, Judged, Track, kept, over, says_nothing, step
 from stream_detector.core.events import (
     KINDS,
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from stream_detector.core.description import Description
     from stream_detector.core.detector import Detector
     from stream_detector.core.devices import Devices
-    from stream_detector.core.events import AlertEvent, Kind, Outcome, Severity
+    from stream_detector.core.events import AlertEvent, Kind, Outcome
     from stream_detector.core.judged import JudgedBatch
-    from stream_detector.core.state import DeviceState
+    from stream_detector.core.records import Acknowledged
+    from stream_detector.core.state import DeviceState, Told
     from stream_detector.core.stream import StreamSpec
 
 NEW = -1
@@ -55,7 +56,7 @@ class Alerting:
         self._spec = spec
         self._devices = devices
         self._tracks: dict[tuple[int, Kind], Track] = {}
-        self._told: dict[int, tuple[tuple[str, Severity], ...]] = {}
+        self._told: dict[int, Told] = {}
         self._marked = np.zeros(0, dtype=np.bool_)
 
     def use(self, detector: Detector, rules_: AlertRules) -> None:
@@ -113,10 +114,42 @@ class Alerting:
         """Return a device's open alerts."""
         found = [(kind, self._tracks[slot, kind].open) for kind in KINDS if (slot, kind) in self._tracks]
         return tuple(
-            ActiveAlert(alert.id, kind, alert.severity, alert.started_at) for kind, alert in found if alert
+            ActiveAlert(alert.id, kind, alert.severity, alert.started_at, alert.acknowledged)
+            for kind, alert in found
+            if alert
         )
 
-    def memory(self, slot: int) -> tuple[dict[Kind, Track], tuple[tuple[str, Severity], ...]]:
+    def slot_of_alert(self, alert_id: str) -> int | None:
+        """Return whose open alert has an id."""
+        for (slot, _), track in self._tracks.items():
+            if track.open is not None and track.open.id == alert_id:
+                return slot
+        return None
+
+    def acknowledge(self, slot: int, said: Acknowledged, outcome: Outcome) -> None:
+        """Note that a person has seen an alert, once, while it is open."""
+        for kind in KINDS:
+            alert = self._open(slot, kind)
+            if alert is not None and alert.id == said.id and not alert.acknowledged:
+                alert.acknowledged = True
+                alert.seq += 1
+                details = description.of_words(explain.acknowledged(said.by, said.comment), alert.peak)
+                judged = Judged(said.at, alert.started_at, 0, alert.peak, anomalous=True)
+                outcome.events.append(self._changed("ack", alert, judged, kind, slot, said.at, details))
+                self._follow(slot, said.at, None, outcome)
+
+    def end(self, slot: int, at: int, outcome: Outcome) -> None:
+        """End the alerts of a device that is about to be forgotten; the service clock is `at`."""
+        for kind in KINDS:
+            alert = self._open(slot, kind)
+            if alert is not None:
+                alert.seq += 1
+                alert.ended_at = at
+                details = description.of_words("the device was forgotten", 0.0)
+                judged = Judged(at, alert.started_at, 0, 0.0, anomalous=False)
+                outcome.events.append(self._changed("clear", alert, judged, kind, slot, at, details))
+
+    def memory(self, slot: int) -> tuple[dict[Kind, Track], Told]:
         """Return copies of a device's machines that hold something, by kind, and what was told."""
         found = {kind: self._tracks[slot, kind] for kind in KINDS if (slot, kind) in self._tracks}
         return self._kept(slot, found), self._told.get(slot, ())
@@ -153,6 +186,7 @@ class Alerting:
                 severity=track.open.severity,
                 peak=track.open.told_peak,
                 told_at=track.open.told_at,
+                acknowledged=track.open.acknowledged,
             )
             for (slot, kind), track in self._tracks.items()
             if track.open
@@ -227,7 +261,7 @@ class Alerting:
         if scored:
             verdicts.insert(0, ("point", score, bool(batch.anomalous[i])))
             table["warm"][slot] = True
-        elif self._is_open(slot, "point"):  # which would stay so if the device never had a score again
+        elif self._open(slot, "point"):  # which would stay so if the device never had a score again
             verdicts.insert(0, ("point", 0.0, False))
         for kind, kind_score, anomalous in verdicts:
             if not anomalous and not self._waits(slot, kind):
@@ -259,9 +293,9 @@ class Alerting:
         track = self._tracks.get((slot, kind))
         return track is not None and not track.idle
 
-    def _is_open(self, slot: int, kind: Kind) -> bool:
+    def _open(self, slot: int, kind: Kind) -> Alert | None:
         track = self._tracks.get((slot, kind))
-        return track is not None and track.open is not None
+        return None if track is None else track.open
 
     def _changed(
         self,
@@ -297,6 +331,7 @@ class Alerting:
             reason=details.reason,
             model_name=self._detector.name,
             model_version=self._detector.version,
+            acknowledged=alert.acknowledged,
         )
 
     def _step(
@@ -345,7 +380,7 @@ class Alerting:
 
     def _tell(self, slot: int, active: tuple[ActiveAlert, ...]) -> bool:
         """Note the open alerts as told; return whether that is news."""
-        told = tuple((alert.id, alert.severity) for alert in active)
+        told = tuple((alert.id, alert.severity, alert.acknowledged) for alert in active)
         if told == self._told.get(slot, ()):
             return False
         if told:
@@ -365,4 +400,5 @@ def _alert(told: OpenAlert) -> Alert:
         peak=told.peak,
         told_at=told.told_at,
         told_peak=told.peak,
+        acknowledged=told.acknowledged,
     )

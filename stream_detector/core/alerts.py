@@ -89,6 +89,7 @@ class Alert:
         told_at: Event time of its last event, µs.
         told_peak: Peak when it was last told.
         ended_at: Event time of its end, µs; None while open.
+        acknowledged: A person has seen it since it was raised.
     """
 
     id: str
@@ -99,6 +100,7 @@ class Alert:
     told_at: int
     told_peak: float
     ended_at: int | None = None
+    acknowledged: bool = False
 
 
 @dataclass(slots=True)
@@ -242,6 +244,7 @@ def _open(track: Track, reading: Judged, peak: float, rules: AlertRules, name: t
         last.severity = max(last.severity, rules.severity(peak), key=SEVERITIES.index)
         last.peak = max(last.peak, peak)
         last.told_at, last.told_peak, last.ended_at = reading.at, last.peak, None
+        last.acknowledged = False  # who has seen it then has not seen this
         return
     track.alert = Alert(
         id=alert_id(name, first.ts, first.identity),

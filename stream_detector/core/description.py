@@ -77,6 +77,11 @@ def of_silence(quiet: float, cadence: float, arrivals: int, at_least: int) -> De
     )
 
 
+def of_words(reason: str, score: float) -> Description:
+    """Describe what no reading has caused: a score without a model's number behind it."""
+    return Description({}, {}, (), reason, raw_score=score, threshold=1.0, confidence=0.0)
+
+
 def shares(channels: tuple[str, ...], weights: NDArray[np.float64]) -> tuple[Contribution, ...]:
     """Return contributions that sum to 1, the largest first; channels that add nothing are left out.
 

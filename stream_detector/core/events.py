@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["point", "range", "stuck", "silence"]
 Severity: TypeAlias = Literal["warning", "critical"]
-AlertEvent: TypeAlias = Literal["raise", "update", "clear"]
+AlertEvent: TypeAlias = Literal["raise", "update", "clear", "ack"]
 
 KINDS: tuple[Kind, ...] = ("point", "range", "stuck", "silence")
 SEVERITIES: tuple[Severity, ...] = ("warning", "critical")
@@ -48,6 +48,18 @@ REJECTIONS = (
 IGNORED = ("no_stream", "overload", "own_topic", "retained")
 """Why a message is passed over without being wrong."""
 
+COMMAND_RESULTS = (
+    "bad_request",
+    "dead_letter",
+    "ignored",
+    "not_found",
+    "not_supported",
+    "ok",
+    "repeated",
+    "unknown_command",
+)
+"""How a command is answered: ok, from memory (repeated), with an error, or not at all."""
+
 SUPPRESSED = ("min_severity",)
 """Why an alert is not raised although its readings are anomalous."""
 
@@ -71,7 +83,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class AlertChanged:
-    """An alert is raised, updated or cleared; the fields are those of the contract.
+    """An alert is raised, updated, cleared or acknowledged; the fields are those of the contract.
 
     Times are µs since 1970 UTC. `started_at`, `updated_at` and `ended_at` are event times (of the
     service clock for silence), `received_at` is the arrival of the reading that changed the alert.
@@ -100,6 +112,7 @@ class AlertChanged:
     reason: str
     model_name: str
     model_version: str
+    acknowledged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +123,7 @@ class ActiveAlert:
     kind: Kind
     severity: Severity
     started_at: int
+    acknowledged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +139,15 @@ class DeviceStateChanged:
     score: float | None
     active: tuple[ActiveAlert, ...]
     updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceForgotten:
+    """A device is gone for good; `state` is the last that was told of it, None where none was."""
+
+    stream: str
+    device: str
+    state: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +199,7 @@ class Rejected:
 
     Attributes:
         stream: The stream it was meant for, empty where none can be told.
-        reason: A word from `REJECTIONS`.
+        reason: A word from `REJECTIONS`; ``command`` for a request that cannot be answered.
         message: One sentence for the person who has to mend the sender.
         topic: Where it came from.
         size: Bytes of the whole payload.
@@ -197,8 +220,24 @@ class Rejected:
     whole: bool = True
 
 
-CoreEvent: TypeAlias = AlertChanged | DeviceStateChanged | ChannelAdded | AlertSuppressed | ModelReplaced
-Event: TypeAlias = CoreEvent | ModelRefused | Rejected
+@dataclass(frozen=True, slots=True)
+class CommandAnswered:
+    """A request came over MQTT.
+
+    Attributes:
+        command: One that there is, or ``other``.
+        result: A word from `COMMAND_RESULTS`.
+    """
+
+    command: str
+    result: str
+
+
+CoreEvent: TypeAlias = (
+    AlertChanged | DeviceStateChanged | DeviceForgotten | ChannelAdded | AlertSuppressed | ModelReplaced
+)
+StreamEvent: TypeAlias = CoreEvent | ModelRefused | Rejected
+Event: TypeAlias = StreamEvent | CommandAnswered
 
 
 @dataclass(slots=True)

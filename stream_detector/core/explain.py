@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     from stream_detector.core.events import Contribution, Expected
 
 
+def acknowledged(by: str, comment: str) -> str:
+    """Return who has seen an alert, and what they say.
+
+    Example:
+        >>> acknowledged("anna", "pump is being watched"), acknowledged("", "")
+        ('acknowledged by anna: pump is being watched', 'acknowledged')
+    """
+    who = f"acknowledged by {by}" if by else "acknowledged"
+    return f"{who}: {comment}" if comment else who
+
+
 def number(value: float, digits: int = 4) -> str:
     """Return a value with so many significant digits, or all of a whole number.
 

@@ -13,7 +13,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from stream_detector.core.events import ModelReplaced, Outcome
-from stream_detector.core.records import Gap, ModelSet, Readings, Started, Tick
+from stream_detector.core.records import (
+    Acknowledged,
+    Feedback,
+    Forgotten,
+    Gap,
+    ModelSet,
+    Readings,
+    Started,
+    Tick,
+)
 from stream_detector.core.stream import Stream
 
 if TYPE_CHECKING:
@@ -42,7 +51,7 @@ class Pipeline:
         self.streams = {spec.name: Stream(spec, initial()) for spec in specs}
         self._model = model
 
-    def process(self, record: Record) -> dict[str, Outcome]:
+    def process(self, record: Record) -> dict[str, Outcome]:  # noqa: PLR0911 - one a kind of record
         """Take one record in and return what it gave, by stream.
 
         Raises:
@@ -67,7 +76,11 @@ class Pipeline:
                     record.at, record.stream, record.role, detector.name, detector.version
                 )
                 return {record.stream: Outcome(events=[replaced])}
-            case Started():
+            case Acknowledged():
+                return {record.stream: self.streams[record.stream].acknowledge(record)}
+            case Forgotten():
+                return {record.stream: self.streams[record.stream].leave(record)}
+            case Started() | Feedback():
                 return {}
             case _:
                 assert_never(record)

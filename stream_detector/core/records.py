@@ -140,4 +140,59 @@ class ModelSet:
     sha256: str = ""
 
 
-Record: TypeAlias = Started | Readings | Tick | Gap | ModelSet
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A person has seen an alert.
+
+    Attributes:
+        at: Service clock.
+        stream: Name of the stream.
+        device: Whose alert it is.
+        id: Of the alert; where it is not open any more nothing happens.
+        by: Who; may be empty.
+        comment: What they say; may be empty.
+    """
+
+    at: int
+    stream: str
+    device: str
+    id: str
+    by: str = ""
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """A person says whether an alert was right; kept for whoever trains or compares, it changes no event.
+
+    Attributes:
+        at: Service clock.
+        id: Of the alert, open or not.
+        verdict: ``true_alert`` or ``false_alert``.
+        by: Who; may be empty.
+        comment: What they say; may be empty.
+    """
+
+    at: int
+    id: str
+    verdict: str
+    by: str = ""
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A device is gone for good: all that is known of it goes, and its alerts end.
+
+    Attributes:
+        at: Service clock.
+        stream: Name of the stream.
+        device: Its name; one that nobody knows is nothing to forget.
+    """
+
+    at: int
+    stream: str
+    device: str
+
+
+Record: TypeAlias = Started | Readings | Tick | Gap | ModelSet | Acknowledged | Feedback | Forgotten

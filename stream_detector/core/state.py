@@ -7,7 +7,7 @@ cells, one after another in the order of a `RowLayout`, which many devices share
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +55,10 @@ class RowLayout:
         return hash((self.channels, self.detector, self.in_use_since))
 
 
+Told: TypeAlias = "tuple[tuple[str, Severity, bool], ...]"
+"""Id and severity of a device's open alerts as they were last told, and whether they are acknowledged."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceState:
     """Everything that a stream knows of one device.
@@ -65,7 +69,7 @@ class DeviceState:
         layout: What `row` means.
         row: The cells, one after another.
         tracks: The alert machines that hold something, by kind.
-        told: Id and severity of the open alerts as they were last told.
+        told: The open alerts as they were last told.
     """
 
     device: str
@@ -73,7 +77,7 @@ class DeviceState:
     layout: RowLayout
     row: bytes
     tracks: Mapping[Kind, Track] = field(default_factory=dict)
-    told: tuple[tuple[str, Severity], ...] = ()
+    told: Told = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +93,4 @@ class OpenAlert:
     severity: Severity
     peak: float
     told_at: int
+    acknowledged: bool = False

@@ -26,7 +26,7 @@ from stream_detector.core.devices import (
     Devices,
     identities,
 )
-from stream_detector.core.events import STATES, ChannelAdded, Outcome
+from stream_detector.core.events import STATES, ChannelAdded, DeviceForgotten, Outcome
 from stream_detector.core.judged import JudgedBatch
 from stream_detector.core.layouts import Layout, Limits
 from stream_detector.core.rows import Rows, check
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.core.detector import Detector
-    from stream_detector.core.records import Readings
+    from stream_detector.core.records import Acknowledged, Forgotten, Readings
     from stream_detector.core.state import OpenAlert
 
 
@@ -180,6 +180,34 @@ class Stream:
         self._rows.write(slot, state)
         self._alerting.restore(slot, state)
         return slot
+
+    def device_of_alert(self, alert_id: str) -> str | None:
+        """Return whose open alert has an id; None: nobody's."""
+        slot = self._alerting.slot_of_alert(alert_id)
+        return None if slot is None else self.devices.names[slot]
+
+    def acknowledge(self, said: Acknowledged) -> Outcome:
+        """Note that a person has seen an alert; of one that is not open, or was seen before, nothing."""
+        outcome = Outcome()
+        slot = self.devices.slot_of.get(said.device)
+        if slot is not None:
+            self._alerting.acknowledge(slot, said, outcome)
+        if outcome.events:
+            outcome.touched = np.array([slot], dtype=np.int64)
+        return outcome
+
+    def leave(self, gone: Forgotten) -> Outcome:
+        """End a device's alerts and forget it."""
+        outcome = Outcome()
+        slot = self.devices.slot_of.get(gone.device)
+        if slot is not None:
+            self._alerting.end(slot, gone.at, outcome)
+            state = int(self.devices.table["state"][slot])
+            self.forget(slot)
+            last = STATES[state] if state >= 0 else None
+            outcome.events.append(DeviceForgotten(self.spec.name, gone.device, last))
+            outcome.touched = np.array([slot], dtype=np.int64)
+        return outcome
 
     def forget(self, slot: int) -> None:
         """Remove a device from memory; its slot is used again."""

@@ -30,6 +30,7 @@ Floats: TypeAlias = "NDArray[np.float64]"
 Ints: TypeAlias = "NDArray[np.int64]"
 
 SITES = ("north", "south")
+TOPIC = "plant/{site}/{kind}/{device}"
 EPOCH_S = 1767225600.0
 """2026-01-01T00:00:00Z: where time 0 stands unless told otherwise."""
 FIRST_FAULT_S = 7.0
@@ -151,6 +152,7 @@ class Fleet:
         devices: How many; the kinds take turns.
         day_s: Length of a day in seconds.
         faults: True: the schedule that follows from the seed; False: none; else these.
+        topic: Of a device's readings; {site}, {kind} and {device} are filled in.
 
     Attributes:
         devices: The devices, in the order in which they report.
@@ -162,9 +164,15 @@ class Fleet:
     """
 
     def __init__(
-        self, seed: int, devices: int = 24, day_s: float = 300.0, *, faults: bool | Iterable[Fault] = True
+        self,
+        seed: int,
+        devices: int = 24,
+        day_s: float = 300.0,
+        *,
+        faults: bool | Iterable[Fault] = True,
+        topic: str = TOPIC,
     ) -> None:
-        self.devices = _devices(devices)
+        self.devices = _devices(devices, topic)
         self._seed = seed
         self._day_s = day_s
         self._draw_devices(np.random.default_rng(seed))
@@ -324,14 +332,14 @@ def _start(fault: Fault) -> float:
     return fault.start_s
 
 
-def _devices(count: int) -> tuple[Device, ...]:
+def _devices(count: int, template: str) -> tuple[Device, ...]:
     devices = []
     first = 0
     for i in range(count):
         round_, which = divmod(i, len(CHANNELS))
         kind = list(CHANNELS)[which]
         name = f"{kind.removesuffix('s')}-{round_ + 1:02d}"
-        topic = f"plant/{SITES[round_ % len(SITES)]}/{kind}/{name}"
+        topic = template.format(site=SITES[round_ % len(SITES)], kind=kind, device=name)
         devices.append(Device(name, topic, CHANNELS[kind], first))
         first += len(CHANNELS[kind])
     return tuple(devices)

@@ -19,7 +19,7 @@ from stream_detector.formats.names import name_error
 from stream_detector.formats.topics import TopicPattern
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stream_detector.core.records import Readings
     from stream_detector.formats import Format
@@ -33,6 +33,8 @@ MAX_ROUTES = 100_000
 MAX_REMEMBERED = 256
 """Bytes of a topic; longer ones are found out anew each time, else hostile ones would fill the memory."""
 RETAIN, DUP = 1, 8
+COMMAND = "command"
+"""What a topic is that asks something of the service; such messages are no telemetry."""
 
 
 @dataclass(slots=True)
@@ -65,9 +67,11 @@ class Taken:
         rejected: What was refused.
         tallies: By stream; '' for messages that belong to none.
         own: Topic and payload of what the service, or another one under the same base, publishes.
+        commands: Places of the messages that ask something of the service.
     """
 
     own: list[tuple[str, bytes]] = field(default_factory=list)
+    commands: list[int] = field(default_factory=list)
     readings: list[Readings] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     tallies: dict[str, Tally] = field(default_factory=dict)
@@ -124,6 +128,7 @@ class Intake:
         roster: Knows the devices.
         built_at: Build date, µs: no clock is believed to be before it.
         keep_deliveries: Messages without a time that are remembered, to know them when they come again.
+        also_own: Tells further topics that are never read as telemetry.
 
     Attributes:
         deliveries: Of messages without a time.
@@ -138,9 +143,11 @@ class Intake:
         roster: Roster,
         built_at: int = 0,
         keep_deliveries: int = 4096,
+        also_own: Callable[[str], bool] = lambda _topic: False,
     ) -> None:
         self._streams = {name: _Stream(name, settings, roster) for name, settings in streams.items()}
         self._base = base
+        self._also_own = also_own
         self._built_at = built_at
         self.deliveries = Deliveries(keep_deliveries)
         self.next_instant = 0
@@ -204,6 +211,9 @@ class Intake:
             found = self._routes.get(topic)
             if met := found is None:
                 found = self._look_up(topic)
+            if found == COMMAND:
+                taken.commands.append(place)
+                continue
             if not isinstance(found, tuple):
                 if met and found != "own_topic":
                     self._remember(topic, found)
@@ -297,7 +307,9 @@ class Intake:
             text = topic.decode()
         except UnicodeDecodeError:
             return rejection("", "topic", "the topic is not UTF-8", repr(topic), b"", 0)
-        if text == self._base or text.startswith((self._base + "/", "$SYS/")):
+        if text.startswith(f"{self._base}/cmd/"):
+            return COMMAND
+        if text == self._base or text.startswith((self._base + "/", "$SYS/")) or self._also_own(text):
             return "own_topic"
         for stream in self._streams.values():
             captures = stream.pattern.match(text)

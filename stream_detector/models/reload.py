@@ -93,6 +93,7 @@ class ModelWatcher:
         self._suspected: dict[tuple[str, str], str] = {}
         self._refused: dict[tuple[str, str], str] = {}
         self._stopped = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
 
     def load_now(self, name: str) -> FittedModel:
@@ -124,8 +125,14 @@ class ModelWatcher:
     def stop(self) -> None:
         """End watching; returns when the thread has ended, which breaks off a trial."""
         self._stopped.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    def look_now(self) -> list[str]:
+        """Let the thread look at once, rather than when its time comes; return the wanted names."""
+        self._wake.set()
+        return sorted(set(self._wanted.values()))
 
     def take(self) -> list[Report]:
         """Return what was found since the last call, without waiting."""
@@ -149,7 +156,11 @@ class ModelWatcher:
                 self._look_at(name, found)
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._interval_s):
+        while True:
+            self._wake.wait(self._interval_s)
+            self._wake.clear()
+            if self._stopped.is_set():
+                return
             self.look()
 
     def _look_at(self, name: str, found: list[str]) -> None:

@@ -41,6 +41,7 @@ class Client(paho.Client):
         mqtt5: MQTT 5, else 3.1.1.
         websockets: MQTT inside of websockets.
         max_payload: Bytes; larger payloads are truncated.
+        requests: How topics begin whose messages may ask for an answer.
 
     Attributes:
         received: Messages since the last `take`.
@@ -51,7 +52,14 @@ class Client(paho.Client):
     """
 
     def __init__(
-        self, client_id: str, *, mqtt5: bool, websockets: bool, max_payload: int, keep_session: bool = True
+        self,
+        client_id: str,
+        *,
+        mqtt5: bool,
+        websockets: bool,
+        max_payload: int,
+        requests: bytes | None = None,
+        keep_session: bool = True,
     ) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
@@ -68,7 +76,7 @@ class Client(paho.Client):
         self.emptied = True
         self.error: Exception | None = None
         self.goodbye: int | None = None
-        self._framer = Framer(max_payload, mqtt5=mqtt5)
+        self._framer = Framer(max_payload, mqtt5=mqtt5, requests=requests)
         self._tcp: socket.socket | None = None  # below a websocket, and while a handshake goes on
 
     def take(self) -> Received | None:

@@ -24,7 +24,13 @@ STOCK_PACKET_LIMIT = 16 << 20
 
 
 def new_client(
-    settings: BrokerSettings, *, client_id: str, mqtt5: bool, will: tuple[str, bytes], max_payload: int
+    settings: BrokerSettings,
+    *,
+    client_id: str,
+    mqtt5: bool,
+    will: tuple[str, bytes],
+    max_payload: int,
+    requests: bytes | None = None,
 ) -> Client:
     """Return a client that knows its login, its last will (retained, QoS 1) and its certificates.
 
@@ -38,6 +44,7 @@ def new_client(
         mqtt5=mqtt5,
         websockets=address.websockets,
         max_payload=max_payload,
+        requests=requests,
         keep_session=settings.session_expiry_s > 0,
     )
     client.connect_timeout = settings.connect_timeout_s

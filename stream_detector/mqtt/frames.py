@@ -1,9 +1,10 @@
 """MQTT frames: the bytes of one recv become columns of messages.
 
 This is the hottest loop of the service, so it makes no object per message: four lists grow, two
-slices are cut. Properties of MQTT 5 are skipped by their length and never decoded, so nothing in them can
-stop us. A payload above the limit is never held: it is hashed while it streams by, and its beginning
-is delivered as truncated, because a message must be counted and acknowledged whatever its size.
+slices are cut. Properties of MQTT 5 are skipped by their length and not decoded here, so nothing in them
+can stop us; those of requests are kept as they are, for whoever answers. A payload above the limit is
+never held: it is hashed while it streams by, and its beginning is delivered as truncated, because a
+message must be counted and acknowledged whatever its size.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ OTHER_LIMIT = 1 << 20
 """Bytes that a packet other than PUBLISH may have: what a broker says to us is small."""
 
 MAX_LENGTH_BYTES = 4
+CORRELATION = b"\x09"
+"""Identifier of the property Correlation Data (MQTT 5, 3.3.2.3.6)."""
 
 
 class FrameError(ValueError):
@@ -54,6 +57,7 @@ class Received:
         flags: Low nibble of the first byte: 8 dup, 6 QoS, 1 retain.
         packet_ids: 0 at QoS 0.
         truncated: Index -> what the whole payload was.
+        properties: Index -> the bytes of the properties, of messages that may ask for an answer.
         epoch: The connection they came on; acknowledgements are worthless on any other.
         arrival: Service clock, µs.
     """
@@ -63,6 +67,7 @@ class Received:
     flags: list[int] = field(default_factory=list)
     packet_ids: list[int] = field(default_factory=list)
     truncated: dict[int, Truncated] = field(default_factory=dict)
+    properties: dict[int, bytes] = field(default_factory=dict)
     epoch: int = 0
     arrival: int = 0
 
@@ -87,6 +92,9 @@ class Received:
             truncated={
                 new: self.truncated[place] for new, place in enumerate(places) if place in self.truncated
             },
+            properties={
+                new: self.properties[place] for new, place in enumerate(places) if place in self.properties
+            },
             epoch=self.epoch,
             arrival=self.arrival,
         )
@@ -98,6 +106,7 @@ class Framer:
     Args:
         max_payload: Bytes; larger payloads are truncated.
         mqtt5: Whether packets carry properties.
+        requests: Topics that begin so are requests: their properties are kept. None: there are none.
 
     Example:
         >>> framer, received = Framer(max_payload=65536, mqtt5=False), Received()
@@ -109,9 +118,10 @@ class Framer:
         [(208, b'')]
     """
 
-    def __init__(self, max_payload: int, *, mqtt5: bool) -> None:
+    def __init__(self, max_payload: int, *, mqtt5: bool, requests: bytes | None = None) -> None:
         self._max_payload = max_payload
         self._mqtt5 = mqtt5
+        self._requests = requests
         self._rest = bytearray()  # the beginning of a packet whose end has not come
         self._need = 0  # bytes that `_rest` must have before it is worth a look
         self._large: _Large | None = None
@@ -150,7 +160,7 @@ class Framer:
         One loop with local names only: 0.4 µs a message, twice that with a function call each.
         Indexes may run past a packet into its neighbour; `start > stop` finds that out at the end.
         """
-        max_payload, mqtt5 = self._max_payload, self._mqtt5
+        max_payload, mqtt5, requests = self._max_payload, self._mqtt5, self._requests
         add_topic, add_payload = received.topics.append, received.payloads.append
         add_flags, add_packet_id = received.flags.append, received.packet_ids.append
         end = len(data)
@@ -194,6 +204,8 @@ class Framer:
                     start += 1
                     if skip > 127:  # noqa: PLR2004 - more bytes of length follow
                         skip, start = _varint(data, start - 1)
+                    if skip and requests is not None and topic.startswith(requests):
+                        received.properties[len(received.topics)] = data[start : start + skip]
                     start += skip
                 if start > stop:
                     raise FrameError("a topic or its properties are longer than their packet")
@@ -320,7 +332,12 @@ def _unexpected_qos(command: int) -> FrameError:
 
 def header(command: int, length: int) -> bytes:
     """Return the fixed header of a packet with `length` bytes after it."""
-    out = bytearray([command])
+    return bytes([command]) + length_of(length)
+
+
+def length_of(length: int) -> bytes:
+    """Return a length as a variable byte integer (MQTT 5, 1.5.5)."""
+    out = bytearray()
     while length > 127:  # noqa: PLR2004 - seven bits a byte
         out.append(length & 127 | 128)
         length >>= 7
@@ -329,12 +346,21 @@ def header(command: int, length: int) -> bytes:
 
 
 def publish_frame(
-    topic: bytes, payload: bytes, *, qos: int, retain: bool, dup: bool, packet_id: int, mqtt5: bool
+    topic: bytes,
+    payload: bytes,
+    *,
+    qos: int,
+    retain: bool,
+    dup: bool,
+    packet_id: int,
+    mqtt5: bool,
+    correlation: bytes = b"",
 ) -> bytes:
-    """Return a PUBLISH packet without properties; `packet_id` counts where `qos` is not 0."""
+    """Return a PUBLISH packet; `packet_id` counts where `qos` is not 0, `correlation` in MQTT 5."""
     middle = packet_id.to_bytes(2, "big") if qos else b""
     if mqtt5:
-        middle += b"\0"
+        properties = CORRELATION + len(correlation).to_bytes(2, "big") + correlation if correlation else b""
+        middle += length_of(len(properties)) + properties
     length = 2 + len(topic) + len(middle) + len(payload)
     command = PUBLISH << 4 | dup << 3 | qos << 1 | retain
     return b"".join((header(command, length), len(topic).to_bytes(2, "big"), topic, middle, payload))

@@ -38,7 +38,8 @@ LONGEST_DIAL_S = 600.0  # names with many addresses, each tried for the connect 
 SHORT_LIFE_S = 5.0  # a connection that ends sooner after its login ...
 SHORT_LIVES = 3  # ... as often as this in a row was taken from us
 FIRST_OWN_ID = 1024  # packet ids below are paho's, for SUBSCRIBE and UNSUBSCRIBE
-REFUSED_VERSION = {0x01, 0x84}
+REFUSED_VERSION = {0x01, 0x81, 0x82, 0x84}
+"""Codes in CONNACK: by name in 3.1.1 and 5, and how a broker calls what it cannot read."""
 SESSION_TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
 
@@ -61,7 +62,8 @@ class _Connection:
     denied: list[tuple[str, int]] = field(default_factory=list)
     granted: bool = False
     ask_again_at: float = 0.0
-    extras: int | None = None  # SUBSCRIBE id of what we can do without; 0 once it is answered
+    extra: int = 0  # SUBSCRIBE id of the optional filter that we wait to hear about
+    extras: int = 0  # how many of them were asked for
     terms: Terms = field(default_factory=Terms)
     events: int = selectors.EVENT_READ
 
@@ -69,6 +71,11 @@ class _Connection:
     def hung_up(self) -> bool:
         """Whether the broker closed it, or reset it, without a word."""
         return self.client.error is None or isinstance(self.client.error, ConnectionError)
+
+    @property
+    def puzzled(self) -> bool:
+        """Whether one of us does not understand the other: no word, or none that makes sense."""
+        return self.hung_up or not isinstance(self.client.error, OSError)
 
 
 class Link:
@@ -84,12 +91,15 @@ class Link:
         replayed: Filters whose retained messages are wanted at each login, not only where they are new.
         optional: Filters that we can do without: whether they are granted says nothing about being ready.
         formerly: Filters of an earlier configuration, which the broker's session may still hold.
+        requests: How topics begin whose messages may ask for an answer.
+        known: Whether we were at this broker before, so that it should have a session of ours.
 
     Attributes:
         epoch: Counts logins; 0 before the first.
         session_present: Whether the broker had kept our session until the login of this epoch.
         formerly: Those that are not wanted any more and not yet given back; later starts must be told of
             them, too.
+        denied: Optional filters that the broker did not grant.
         problem: One sentence on why we are not ready, or None.
         last_error: The last problem, kept after it is solved.
         clock: Service clock, µs.
@@ -110,6 +120,8 @@ class Link:
         replayed: Collection[str] = (),
         optional: Collection[str] = (),
         formerly: Collection[str] = (),
+        requests: bytes | None = None,
+        known: bool = False,
     ) -> None:
         self.epoch = 0
         self.session_present = False
@@ -123,11 +135,14 @@ class Link:
         self._client_id = client_id
         self._subscriptions = [wanted for wanted in subscriptions if wanted[0] not in optional]
         self._extras = [wanted for wanted in subscriptions if wanted[0] in optional]
+        self.denied: set[str] = set()
         self.formerly = sorted(set(formerly) - {name for name, _ in subscriptions})
         self._will = will
         self.clock = clock
         self._max_payload = max_payload
         self._replayed = replayed
+        self._requests = requests
+        self._known = known
         self._connection: _Connection | None = None
         self._next_attempt = 0.0
         self._backoff = Backoff(60.0)
@@ -182,6 +197,18 @@ class Link:
         fell_back = self._settings.protocol == "auto" and self.protocol == "3.1.1" and self.connected
         return sentences.LOST_WITH_3_1_1 if fell_back else None
 
+    @property
+    def notes(self) -> list[str]:
+        """What this login does not give us that we count on, a sentence each."""
+        notes, wish = [self.protocol_note], self._settings.session_expiry_s
+        if wish and self.connected:
+            if not self.session_present and (self._known or self.epoch > 1):
+                notes.append(sentences.SESSION_GONE)
+            granted = self.terms.session_expiry_s
+            if granted is not None and granted < wish:
+                notes.append(sentences.session_shortened(granted, wish))
+        return [note for note in notes if note]
+
     def poll(self, timeout_s: float) -> Received | None:
         """Do what is due, wait for the broker, read once.
 
@@ -219,7 +246,16 @@ class Link:
             self._out.append(puback_frames(received.packet_ids))
             self.flush()
 
-    def publish(self, topic: bytes, payload: bytes, qos: int, *, retain: bool, packet_id: int = 0) -> int:
+    def publish(
+        self,
+        topic: bytes,
+        payload: bytes,
+        qos: int,
+        *,
+        retain: bool,
+        packet_id: int = 0,
+        correlation: bytes = b"",
+    ) -> int:
         """Hand a message over, to be written with the next `flush` or `poll`; only while connected.
 
         Args:
@@ -228,6 +264,7 @@ class Link:
             qos: 0 or 1.
             retain: Whether the broker keeps it for later subscribers.
             packet_id: The id of an earlier connection, where it was not confirmed there.
+            correlation: Of the request that it answers.
 
         Returns:
             The packet id, which comes back from `confirmed`; 0 at QoS 0.
@@ -238,7 +275,14 @@ class Link:
             packet_id = self._next_id
             self._next_id = packet_id + 1 if packet_id < LAST_ID else FIRST_OWN_ID
         frame = publish_frame(
-            topic, payload, qos=qos, retain=retain, dup=dup, packet_id=packet_id, mqtt5=self.protocol == "5"
+            topic,
+            payload,
+            qos=qos,
+            retain=retain,
+            dup=dup,
+            packet_id=packet_id,
+            mqtt5=self.protocol == "5",
+            correlation=correlation,
         )
         limit = connection.terms.max_packet
         if limit is not None and len(frame) > limit:
@@ -302,6 +346,7 @@ class Link:
                 mqtt5=mqtt5,
                 will=self._will,
                 max_payload=self._max_payload,
+                requests=self._requests,
             )
             dial(client, self._settings, mqtt5=mqtt5)
         except BrokerError as error:
@@ -370,8 +415,9 @@ class Link:
                 denied, connection.denied = connection.denied, []
                 connection.asked[self._subscribe(connection, denied)] = denied
                 self._give_back(connection)  # not earlier: where old and new overlap, nothing slips between
-            if connection.granted and connection.extras is None and self._extras:
-                connection.extras = self._subscribe(connection, self._extras)
+            if connection.granted and not connection.extra and connection.extras < len(self._extras):
+                connection.extra = self._subscribe(connection, [self._extras[connection.extras]])
+                connection.extras += 1
             if self._short_lives and now - connection.logged_in_at > SHORT_LIFE_S:
                 self._short_lives = 0
                 self._settle(connection)
@@ -430,8 +476,10 @@ class Link:
         connection = self._connection
         if connection is None:
             return
-        if packet_id == connection.extras:
-            connection.extras = 0
+        if packet_id == connection.extra:
+            connection.extra = 0
+            if codes[0].is_failure:
+                self.denied.add(self._extras[connection.extras - 1][0])
             return
         filters = connection.asked.pop(packet_id, [])
         refused = [(wanted, code) for wanted, code in zip(filters, codes, strict=False) if code.is_failure]
@@ -472,9 +520,9 @@ class Link:
             problem: Why, where we gave it up; else the broker did.
         """
         now = monotonic()
-        if connection.extras:  # unanswered: some brokers hang up instead of refusing a filter
-            self._extras = []
-        if problem is None and self._fall_back(connection):
+        if connection.extra:  # unanswered: some brokers hang up instead of refusing a filter
+            self.denied.add(self._extras.pop(connection.extras - 1)[0])
+        if self._fall_back(connection):
             self._forget()
             self._next_attempt = now
             return
@@ -489,11 +537,12 @@ class Link:
     def _fall_back(self, connection: _Connection) -> bool:
         """Change the protocol where that may be what the broker dislikes; return whether to try at once.
 
-        Some brokers refuse MQTT 5 by name, some just hang up. Once a login has worked, its protocol stays.
+        Some brokers refuse MQTT 5 by name, some just hang up, some answer in the words of 3.1.1, some never.
+        Once a login has worked, its protocol stays.
         """
         if self._settings.protocol != "auto" or self.epoch:
             return False
-        disliked = connection.refused_code in REFUSED_VERSION if connection.refused else connection.hung_up
+        disliked = connection.refused_code in REFUSED_VERSION if connection.refused else connection.puzzled
         if self.protocol == "5" and disliked:
             self.protocol = "3.1.1"
             return True

@@ -31,6 +31,8 @@ class _Message:
     retain: bool
     at: int  # when it was put, service clock
     heard: bool  # it is done only when somebody has got it
+    once: bool = False  # it is not tried again where the broker refuses it
+    correlation: bytes = b""
     denied: bool = False  # the broker has refused it
     packet_id: int = 0  # of the connection that was lost before it was confirmed
 
@@ -102,6 +104,8 @@ class Publisher:
         qos: int = 1,
         retain: bool = False,
         heard: bool = False,
+        once: bool = False,
+        correlation: bytes = b"",
         number: int = 0,
         at: int = 0,
     ) -> None:
@@ -113,6 +117,8 @@ class Publisher:
             qos: 0 or 1.
             retain: Whether the broker keeps it for later subscribers.
             heard: Whether it is done only when somebody has got it, not already when the broker has.
+            once: Whether it is done, too, when the broker has refused it.
+            correlation: Of the request that it answers.
             number: What `pump` returns once it is confirmed.
             at: When it was made, service clock, µs; 0: now.
         """
@@ -121,7 +127,7 @@ class Publisher:
                 self._link.publish(topic.encode(), payload, 0, retain=retain)
             return
         at = at or self._link.clock()
-        self._queue.append(_Message(number, topic.encode(), payload, retain, at, heard))
+        self._queue.append(_Message(number, topic.encode(), payload, retain, at, heard, once, correlation))
 
     def pump(self) -> list[int]:
         """Take confirmations, send what the window allows.
@@ -156,6 +162,8 @@ class Publisher:
         unheard = reason == NO_SUBSCRIBERS
         if reason >= FIRST_FAILURE or (unheard and message.heard):
             self.results["no_subscribers" if unheard else "refused"] += 1
+            if message.once:
+                return message
             if not unheard:
                 message.denied, self.denied = True, message.topic.decode()
             if not self._refused:
@@ -190,7 +198,12 @@ class Publisher:
                 self._refused.append(message)
                 continue
             packet_id = self._link.publish(
-                message.topic, message.payload, 1, retain=message.retain, packet_id=message.packet_id
+                message.topic,
+                message.payload,
+                1,
+                retain=message.retain,
+                packet_id=message.packet_id,
+                correlation=message.correlation,
             )
             self._sent[packet_id] = message
             if message.retain:

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from .settings import Address
 
 LOST_WITH_3_1_1 = (
-    "the broker speaks MQTT 3.1.1 only: a publish that it denies looks delivered, only its own limits hold "
-    "back a flood, and retained messages come again at each connect."
+    "the broker speaks MQTT 3.1.1 only: a publish that it denies, or that nobody hears, looks delivered, "
+    "only its own limits hold back a flood, and retained messages come again at each connect."
+)
+
+SESSION_GONE = (
+    "the broker has no session of ours, so what was sent to us while we were away is lost; let it keep "
+    "sessions, over its own restarts too."
 )
 
 UNTRUSTED = {
@@ -102,6 +107,14 @@ def subscription_refused(broker: Address, name: str, reason: str) -> str:
     return (
         f"the broker at {broker} refuses the subscription to '{name}' ({reason}); allow our login to read it "
         "in the broker's access rules."
+    )
+
+
+def session_shortened(granted: int, wish: int) -> str:
+    """The broker forgets us sooner than we asked it to."""
+    return (
+        f"the broker keeps our session for {granted} s while we are away, not for the {wish} s of "
+        "broker.session_expiry_s; let it keep sessions for longer."
     )
 
 

@@ -15,7 +15,17 @@ import msgspec
 import numpy as np
 
 from stream_detector.core.alerts import Alert, Judged, Track
-from stream_detector.core.records import Gap, ModelSet, Readings, Record, Started, Tick
+from stream_detector.core.records import (
+    Acknowledged,
+    Feedback,
+    Forgotten,
+    Gap,
+    ModelSet,
+    Readings,
+    Record,
+    Started,
+    Tick,
+)
 from stream_detector.core.state import Cell, DeviceState, OpenAlert, RowLayout
 
 if TYPE_CHECKING:
@@ -29,7 +39,15 @@ JOURNAL = """(position INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT N
 STANDING = ("gap", "model", "started")
 """Kinds of records that concern every device, and so outlive the trimming of the journal."""
 
-_SMALL: Mapping[str, Any] = {"tick": Tick, "gap": Gap, "model": ModelSet, "started": Started}
+_SMALL: Mapping[str, Any] = {
+    "acknowledged": Acknowledged,
+    "feedback": Feedback,
+    "forgotten": Forgotten,
+    "gap": Gap,
+    "model": ModelSet,
+    "started": Started,
+    "tick": Tick,
+}
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -63,6 +81,12 @@ def record_row(position: int, record: Record) -> tuple[Any, ...]:
             what, content = ("model", stream), _encode((at, stream, role, name, version, sha256))
         case Started(at, config_hash):
             what, content = ("started", ""), _encode((at, config_hash))
+        case Acknowledged(at, stream, device, alert, by, comment):
+            what, content = ("acknowledged", stream), _encode((at, stream, device, alert, by, comment))
+        case Feedback(at, alert, verdict, by, comment):
+            what, content = ("feedback", ""), _encode((at, alert, verdict, by, comment))
+        case Forgotten(at, stream, device):
+            what, content = ("forgotten", stream), _encode((at, stream, device))
     standing = int(what[0] in STANDING)
     return position, at, *what, standing, content, checksum(position, at, *what, content)
 
@@ -179,7 +203,7 @@ def decode_state(
         layout=layout,
         row=row,
         tracks={kind: _track_from(values) for kind, values in tracks_before.items()},
-        told=tuple((alert, severity) for alert, severity in told_before),
+        told=tuple((alert, severity, any(seen)) for alert, severity, *seen in told_before),
     )
 
 
@@ -201,5 +225,13 @@ def _track_from(values: list[Any]) -> Track:
 
 def alert_values(alert: OpenAlert) -> tuple[Any, ...]:
     """Return an open alert as the columns of its row, checksum included."""
-    values = tuple(getattr(alert, name) for name in OpenAlert.__slots__)
+    *values, acknowledged = (getattr(alert, name) for name in OpenAlert.__slots__)
+    values.append(int(acknowledged))
     return *values, checksum(*values)
+
+
+def alert_from(row: tuple[Any, ...]) -> OpenAlert | None:
+    """Return the open alert in a row; None where the row is damaged."""
+    *values, acknowledged, total = row
+    damaged = total != checksum(*values, acknowledged)
+    return None if damaged else OpenAlert(*(*values, bool(acknowledged)))

@@ -18,12 +18,12 @@ from stream_detector.errors import StateError
 from stream_detector.storage import facts
 from stream_detector.storage.codec import JOURNAL
 from stream_detector.storage.connection import ADVICE, Connection, is_damage, reason_of, words_of
+from stream_detector.storage.migrations import MIGRATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "state.db"
 LOGS = ("-wal", "-shm")
 LOCK = "lock"
@@ -47,15 +47,17 @@ CREATE = (
     """CREATE TABLE alerts (
         stream TEXT NOT NULL, device TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL,
         seq INTEGER NOT NULL, started_at INTEGER NOT NULL, severity TEXT NOT NULL, peak REAL NOT NULL,
-        told_at INTEGER NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (stream, device, kind)) WITHOUT ROWID""",
+        told_at INTEGER NOT NULL, acknowledged INTEGER NOT NULL, sum INTEGER NOT NULL,
+        PRIMARY KEY (stream, device, kind)) WITHOUT ROWID""",
+    """CREATE TABLE replies (
+        number INTEGER PRIMARY KEY, command TEXT NOT NULL, said TEXT NOT NULL, at INTEGER NOT NULL,
+        reply BLOB NOT NULL, sum INTEGER NOT NULL)""",
+    """CREATE UNIQUE INDEX replied ON replies (command, said)""",
     """CREATE TABLE deliveries (
         packet INTEGER PRIMARY KEY, number INTEGER NOT NULL, digest INTEGER NOT NULL)""",
     """CREATE INDEX delivered ON deliveries (number)""",
 )
 NAMES = {re.findall(r"(?:TABLE|INDEX) (\w+)", sql)[0] for sql in CREATE}
-
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
-"""How to get from a schema to the next one: by the older one's number."""
 
 
 class DamageError(Exception):

@@ -37,6 +37,8 @@ TIDY_EVERY = 1000
 """Commits between two looks at the standing records."""
 LAYOUTS = 4096
 """Layouts that are remembered; there are few, unless devices invent channels."""
+REPLIES, REPLIES_US = 10_000, 86_400_000_000
+"""Replies that are remembered, and for how long (µs)."""
 LEAP = 1 << 32
 """Where the last position is damaged, it goes on so far above the highest that is known."""
 
@@ -76,6 +78,8 @@ class Change:
         evicted: Stream and name of devices that are only on disk from now on; applied after `rows`.
         deliveries: Packet id and digest of messages without time and number.
         keep_deliveries: How many of those are kept.
+        replies: Command, what tells its request from others, service clock (µs) and the reply.
+        forgotten: Stream and name of devices whose rows go; applied before `rows`.
         facts: Small facts by name.
         trim: Records up to this position may be deleted but for the standing ones; it holds from then on.
         alive_at: Service clock, µs.
@@ -89,6 +93,8 @@ class Change:
     evicted: list[tuple[str, str]] = field(default_factory=list)
     deliveries: list[tuple[int, int]] = field(default_factory=list)
     keep_deliveries: int = 4096
+    replies: list[tuple[str, str, int, bytes]] = field(default_factory=list)
+    forgotten: list[tuple[str, str]] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     trim: int = 0
     alive_at: int = 0
@@ -103,6 +109,8 @@ class Change:
             or self.rows
             or self.evicted
             or self.deliveries
+            or self.replies
+            or self.forgotten
             or self.facts
             or self.trim
         )
@@ -217,6 +225,21 @@ class Store:
             rows = self._db.run("SELECT stream, device, position FROM devices WHERE resident = 1")
             return {(stream, device): position for stream, device, position in rows}
 
+    def names(self, stream: str) -> Iterator[list[str]]:
+        """Yield the names of the devices of a stream that have a row, some at a time, in their order.
+
+        What is written between two bites is met where its turn is still to come.
+        """
+        sql = "SELECT device FROM devices WHERE stream = ? AND device > ? ORDER BY device LIMIT ?"
+        last = ""
+        while True:
+            with self._reading():
+                found = [device for (device,) in self._db.run(sql, (stream, last, BITE))]
+            if not found:
+                return
+            yield found
+            last = found[-1]
+
     def stored_devices(self, stream: str) -> int:
         """Return how many devices of a stream have a row."""
         with self._reading():
@@ -232,11 +255,12 @@ class Store:
         """Return the alerts that are open, as they were last told."""
         found = []
         with self._reading():
-            for *values, total in self._db.run("SELECT * FROM alerts"):
-                if total == codec.checksum(*values):
-                    found.append(OpenAlert(*values))
+            for row in self._db.run("SELECT * FROM alerts"):
+                alert = codec.alert_from(row)
+                if alert is None:
+                    self._leave_out(str(row[0]), str(row[1]))
                 else:
-                    self._leave_out(str(values[0]), str(values[1]))
+                    found.append(alert)
         return found
 
     def outbox(self) -> list[Waiting]:
@@ -256,6 +280,20 @@ class Store:
         """Return packet ids and digests, the oldest first."""
         with self._reading():
             return self._db.run("SELECT packet, digest FROM deliveries ORDER BY number").fetchall()
+
+    def reply(self, command: str, said: str) -> bytes | None:
+        """Return what a command was answered; None where it never was, or too long ago.
+
+        Args:
+            command: Its name.
+            said: What the request said that tells it from others.
+        """
+        sql = "SELECT at, reply, sum FROM replies WHERE command = ? AND said = ?"
+        with self._reading():
+            found = self._db.run(sql, (command, said)).fetchone()
+        if found is None or found[2] != codec.checksum(command, said, *found[:2]):
+            return None
+        return bytes(found[1])
 
     def get(self, key: str) -> str | None:
         """Return a small fact; None where it was never written, or is damaged."""
@@ -343,8 +381,12 @@ class Store:
             run_many("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?)", rows)
         if change.deliveries:
             self._note_deliveries(change)
+        if change.replies:
+            self._note_replies(change)
         for event in change.alerts:
             self._note_alert(event)
+        if change.forgotten:
+            run_many("DELETE FROM devices WHERE stream = ? AND device = ?", change.forgotten)
         self._write_rows(change, layouts)
         for key, value in change.facts.items():
             facts.write(self._db, key, value)
@@ -360,11 +402,25 @@ class Store:
         oldest = self._delivered + len(rows) - change.keep_deliveries
         self._db.run("DELETE FROM deliveries WHERE number <= ?", (oldest,))
 
+    def _note_replies(self, change: Change) -> None:
+        rows = [(*reply, codec.checksum(*reply)) for reply in change.replies]
+        self._db.run_many(
+            "INSERT OR REPLACE INTO replies (command, said, at, reply, sum) VALUES (?, ?, ?, ?, ?)", rows
+        )
+        self._db.run("DELETE FROM replies WHERE at < ?", (change.alive_at - REPLIES_US,))
+        # One by one they get numbers, so the highest says how many there can be.
+        sql = "DELETE FROM replies WHERE number <= (SELECT max(number) FROM replies) - ?"
+        self._db.run(sql, (REPLIES,))
+
     def _note_alert(self, event: AlertChanged) -> None:
+        key = event.stream, event.device, event.kind
         if event.event == "clear":
-            key = event.stream, event.device, event.kind
             self._db.run("DELETE FROM alerts WHERE stream = ? AND device = ? AND kind = ?", key)
             return
+        told_at = event.updated_at
+        if event.event == "ack":  # which tells nothing new of the device
+            sql = "SELECT told_at FROM alerts WHERE stream = ? AND device = ? AND kind = ?"
+            told_at = self._db.one(sql, key) or told_at
         alert = OpenAlert(
             stream=event.stream,
             device=event.device,
@@ -374,9 +430,10 @@ class Store:
             started_at=event.started_at,
             severity=event.severity,
             peak=float(event.peak_score),
-            told_at=event.updated_at,
+            told_at=told_at,
+            acknowledged=event.acknowledged,
         )
-        sql = "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        sql = "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         self._db.run(sql, codec.alert_values(alert))
 
     def _write_rows(self, change: Change, layouts: dict[RowLayout, int]) -> None:

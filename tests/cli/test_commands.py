@@ -201,6 +201,8 @@ def test_train_again_makes_the_next_version(tmp_path: Path) -> None:
         (("train", "x", "--data", "history.csv", "--features", "value,nope"), 2, "'nope' is no feature"),
         (("train", "x", "--data", "history.csv", "--contamination", "0.9"), 2, "contamination 0.9"),
         (("simulate", "--broker", "smoke://signals"), 2, "must begin with one of"),
+        (("simulate", "--topic", "plant/{site}/{kind}"), 2, "with {device} in it"),
+        (("simulate", "--topic", "plant/{device}/{0}"), 2, "with {device} in it"),
         (("simulate", "--broker", "mqtt://127.0.0.1:1"), 1, "127.0.0.1:1"),
         (("dance",), 2, "No such command 'dance'"),
     ],

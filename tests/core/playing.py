@@ -14,6 +14,7 @@ from stream_detector.core.alerts import AlertRules
 from stream_detector.core.events import AlertChanged, Counts
 from stream_detector.core.layouts import Limits
 from stream_detector.core.pipeline import Pipeline
+from stream_detector.core.records import Acknowledged
 from stream_detector.core.stream import StreamSpec
 from tests.core.strategies import DETECTORS, SECOND, Reading, Story, batch, cuts, stories
 
@@ -95,11 +96,19 @@ def process(pipeline: Pipeline, records: Iterable[Record]) -> tuple[list[CoreEve
     scores: list[float] = []
     counts = np.zeros(len(astuple(Counts())), dtype=np.int64)
     for record in records:
-        for outcome in pipeline.process(record).values():
+        for outcome in pipeline.process(meant(pipeline, record)).values():
             events.extend(comparable(event) for event in outcome.events)
             scores.extend(outcome.scores.tolist())
             counts += astuple(outcome.counts)
     return events, Counts(*counts.tolist()), scores
+
+
+def meant(pipeline: Pipeline, record: Record) -> Record:
+    """Return a record of a story as it would have come: who acknowledges has seen an alert's id."""
+    if not isinstance(record, Acknowledged):
+        return record
+    ids = sorted(alert.id for alert in pipeline.streams["s"].open_alerts() if alert.device == record.device)
+    return replace(record, id=ids[0]) if ids else record
 
 
 def comparable(event: CoreEvent) -> CoreEvent:

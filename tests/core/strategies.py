@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from stream_detector.core.detector import MAX_SCORE, Verdicts, significant
 from stream_detector.core.features import of_history
-from stream_detector.core.records import NO_SEQ, Gap, ModelSet, Readings, Record, Tick
+from stream_detector.core.records import NO_SEQ, Acknowledged, Forgotten, Gap, ModelSet, Readings, Record, Tick
 from stream_detector.detectors.baseline import Light
 from stream_detector.models.training import DETECTORS as TRAINED
 from stream_detector.models.training import train
@@ -230,6 +230,14 @@ class Story:
         """Another model takes over."""
         self.records.append(ModelSet(self.now, "s", "live", "other"))
 
+    def ack(self, d: int) -> None:
+        """Somebody has seen the alert of a device; which one is found out where it is played."""
+        self.records.append(Acknowledged(self.now, "s", self.devices[d].name, ""))
+
+    def forget(self, d: int) -> None:
+        """A device is gone for good, until it speaks again."""
+        self.records.append(Forgotten(self.now, "s", self.devices[d].name))
+
     def values(self, device: Device) -> dict[str, float]:
         """Return what a device sends next."""
         device.count += 1
@@ -262,6 +270,8 @@ _steps = st.one_of(
     st.tuples(st.just("quiet"), st.integers(1, 25)),
     st.tuples(st.just("gap"), st.integers(1, 30)),
     st.tuples(st.just("model")),
+    st.tuples(st.just("ack"), _device),
+    st.tuples(st.just("forget"), _device),
 )
 stories = st.lists(_steps, min_size=1, max_size=12)
 """Lists of steps for `Story.play`."""

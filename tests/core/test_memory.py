@@ -15,11 +15,11 @@ from stream_detector.core.alerts import AlertRules
 from stream_detector.core.events import AlertChanged, DeviceStateChanged
 from stream_detector.core.layouts import Limits
 from stream_detector.core.pipeline import Pipeline
-from stream_detector.core.records import Gap, ModelSet, Readings, Tick
+from stream_detector.core.records import Acknowledged, Forgotten, Gap, ModelSet, Readings, Tick
 from stream_detector.core.stream import Stream, StreamSpec
 from stream_detector.core.table import Column
 from stream_detector.detectors.baseline import Light
-from tests.core.playing import SCENES, STORY, batches, fresh, process, scene, states
+from tests.core.playing import SCENES, STORY, batches, fresh, meant, process, scene, states
 from tests.core.strategies import DETECTORS, SECOND, SLOW, START, Distance, Reading, batch, stories
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def test_touched_names_the_devices_that_changed(
     pipeline, story = scene(detector, **setting)
     stream = pipeline.streams["s"]
     for record in batches(story.play(steps), cut):
-        before = states(pipeline)
-        outcomes = pipeline.process(record)
+        before, names_before = states(pipeline), list(stream.devices.names)
+        outcomes = pipeline.process(meant(pipeline, record))
         touched = outcomes["s"].touched.tolist() if outcomes else []
         assert len(set(touched)) == len(touched)
         names = {stream.devices.names[slot] for slot in touched}
@@ -121,8 +121,10 @@ def test_touched_names_the_devices_that_changed(
             case Readings():
                 assert names == set(record.devices)
                 assert changed <= names
-            case Tick():
+            case Tick() | Acknowledged():
                 assert names == changed
+            case Forgotten():
+                assert {names_before[slot] for slot in touched} == before.keys() - states(pipeline).keys()
             case _:
                 assert not names
 
@@ -170,6 +172,8 @@ class Shell:
                 missed.append(record)
         if isinstance(record, Readings):
             self.fetch(record.devices)
+        if isinstance(record, Forgotten):
+            self.fetch([record.device])
         return process(self.pipeline, [record])[0]
 
     def fetch(self, devices: Sequence[str]) -> None:
@@ -558,7 +562,7 @@ def test_an_alert_under_another_id_is_replaced() -> None:
     stored = replace(raised, id="f" * 24)
     assert pipeline.streams["s"].reconcile([stored]) == 1
     assert pipeline.streams["s"].open_alerts() == [stored]
-    assert of(pipeline).told == (("f" * 24, "critical"),)
+    assert of(pipeline).told == (("f" * 24, "critical", False),)
 
 
 @pytest.mark.parametrize("kind", ["range", "silence"])

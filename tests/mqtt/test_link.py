@@ -375,7 +375,11 @@ def test_websockets_work(start_mosquitto: Callable[..., Mosquitto]) -> None:
     [
         pytest.param(lambda sock: sock.sendall(login_answer(0x84)), id="unsupported version"),
         pytest.param(lambda sock: sock.sendall(login_answer(1, mqtt5=False)), id="a 3.1.1 broker's words"),
+        pytest.param(lambda sock: sock.sendall(login_answer(0x82)), id="protocol error"),
         pytest.param(lambda _sock: None, id="hangs up"),
+        pytest.param(wait_for_the_end, id="does not answer"),
+        pytest.param(lambda sock: sock.sendall(login_answer(0, mqtt5=False)), id="lets in as if in 3.1.1"),
+        pytest.param(lambda sock: sock.sendall(b"what?"), id="talks garbage"),
     ],
 )
 def test_auto_falls_back_to_3_1_1(refusal: Callable[[socket.socket], None]) -> None:
@@ -386,7 +390,7 @@ def test_auto_falls_back_to_3_1_1(refusal: Callable[[socket.socket], None]) -> N
         sock.sendall(b"\x90\x03" + read_packet(sock)[2:4] + b"\1")
         wait_for_the_end(sock)
 
-    with ScriptedBroker(refusal, let_in) as broker, Driver(broker.url) as driver:
+    with ScriptedBroker(refusal, let_in) as broker, Driver(broker.url, connect_timeout_s=0.5) as driver:
         driver.until_ready()
         assert [login[8] for login in broker.logins] == [5, 4]
         assert driver.link.protocol == "3.1.1"

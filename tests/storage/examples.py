@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 
 from stream_detector.core.alerts import Alert, Judged, Track
 from stream_detector.core.events import KINDS, SEVERITIES, AlertChanged, AlertEvent
-from stream_detector.core.records import NO_SEQ, Gap, ModelSet, Readings, Record, Started, Tick
+from stream_detector.core.records import (
+    NO_SEQ,
+    Acknowledged,
+    Feedback,
+    Forgotten,
+    Gap,
+    ModelSet,
+    Readings,
+    Record,
+    Started,
+    Tick,
+)
 from stream_detector.core.state import Cell, DeviceState, OpenAlert, RowLayout
 from stream_detector.publications import Publication
 from stream_detector.storage.store import Change, Store
@@ -55,7 +66,7 @@ def state(device: str = "pump-0", number: int = 0, layout: RowLayout = LAYOUT) -
         layout=layout,
         row=number.to_bytes(8, "little") + bytes(24),
         tracks={"point": Track(number, [(number, Judged(1, 2, 2**64 - 1, 1.5, anomalous=True))], 0, None)},
-        told=(("id", "warning"),),
+        told=(("id", "warning", number % 2 == 0),),
     )
 
 
@@ -98,6 +109,7 @@ def message(number: int) -> Publication:
 def step(k: int) -> Change:
     """Return the k-th commit of a story, k from 1 on: all tables say k afterwards."""
     kinds: list[Record] = [readings(k % 5 + 1, at=START + k), Gap(START + k, START + k + 1)]
+    said = ("ack", str(k), START + k, b"reply %d" % k)
     return Change(
         records=[(2 * k - 1, kinds[0]), (2 * k, kinds[k % 3 == 0])],
         outbox=[(k, message(k), START + k)],
@@ -106,6 +118,8 @@ def step(k: int) -> Change:
         rows=[(2 * k, "pumps", state(f"pump-{i}", k)) for i in range(2)],
         evicted=[("pumps", "pump-1")] if k % 2 else [],
         deliveries=[(k, 1000 + k)],
+        replies=[said],
+        forgotten=[("pumps", "pump-1")] if k % 3 else [],
         facts={"k": str(k)},
         trim=max(0, 2 * k - 8),
         alive_at=START + k,
@@ -122,6 +136,7 @@ def content(store: Store) -> dict[str, Any]:
         "alerts": store.open_alerts(),
         "outbox": store.outbox(),
         "deliveries": store.deliveries(),
+        "replies": [store.reply("ack", str(k)) for k in range(1, REPLIES + 1)],
         "k": store.get("k"),
         "head": (store.last_position, store.last_number, store.alive_at),
         "damaged": store.damaged,
@@ -141,6 +156,7 @@ def check_prefix(found: dict[str, Any], committed: int) -> int:
     assert found["head"] == ((2 * k, k, START + k) if k else (0, 0, 0))
     assert [waiting.number for waiting in found["outbox"]] == list(range(max(1, k - 2), k + 1))
     assert all(waiting.publication == message(waiting.number) for waiting in found["outbox"])
+    assert found["replies"] == [b"reply %d" % i if i <= k else None for i in range(1, REPLIES + 1)]
     assert found["deliveries"] == [(i, 1000 + i) for i in range(1, k + 1)]
     positions = [position for position, _ in found["records"]]
     assert positions == sorted(positions)
@@ -175,6 +191,8 @@ def story(folder: Path, steps: int) -> None:
     store.close()
 
 
+REPLIES = 20
+"""So many of the story's replies are looked at."""
 INTS = st.integers(-(2**63), 2**63 - 1)
 NAMES = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=8)
 FLOATS = st.floats(allow_nan=False)
@@ -215,11 +233,14 @@ RECORDS: st.SearchStrategy[Record] = st.one_of(
     st.builds(Tick, INTS),
     st.builds(Gap, INTS, INTS),
     st.builds(ModelSet, INTS, NAMES, st.just("live"), NAMES, NAMES, NAMES),
+    st.builds(Acknowledged, INTS, NAMES, NAMES, NAMES, NAMES, NAMES),
+    st.builds(Feedback, INTS, NAMES, st.just("true_alert"), NAMES, NAMES),
+    st.builds(Forgotten, INTS, NAMES, NAMES),
 )
 
 _SEVERITY = st.sampled_from(SEVERITIES)
 _JUDGED = st.builds(Judged, INTS, INTS, st.integers(0, 2**64 - 1), FLOATS, st.booleans())
-_ALERT = st.builds(Alert, NAMES, INTS, INTS, _SEVERITY, FLOATS, INTS, FLOATS, st.none() | INTS)
+_ALERT = st.builds(Alert, NAMES, INTS, INTS, _SEVERITY, FLOATS, INTS, FLOATS, st.none() | INTS, st.booleans())
 _TRACK = st.builds(
     Track, INTS, st.lists(st.tuples(INTS, _JUDGED), max_size=3), INTS, st.none() | _ALERT, st.booleans()
 )
@@ -240,7 +261,7 @@ STATES = st.builds(
     layout=_LAYOUT,
     row=st.binary(max_size=40),
     tracks=st.dictionaries(st.sampled_from(KINDS), _TRACK, max_size=2),
-    told=st.lists(st.tuples(NAMES, _SEVERITY), max_size=2).map(tuple),
+    told=st.lists(st.tuples(NAMES, _SEVERITY, st.booleans()), max_size=2).map(tuple),
 )
 EVENTS = st.builds(
     lambda event, kind, severity, peak, device: replace(

@@ -313,7 +313,7 @@ def test_without_a_journal_there_is_nothing_to_read(tmp_path: Path) -> None:
     Store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "state.db")) as database:
         database.execute("PRAGMA user_version = 9")
-    with pytest.raises(StateError, match="has schema 9, this version reads 1"):
+    with pytest.raises(StateError, match="has schema 9, this version reads 2"):
         read(tmp_path)
     (tmp_path / "state.db").write_bytes(b"damaged")
     with pytest.raises(StateError, match="file is not a database"):

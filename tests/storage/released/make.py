@@ -1,23 +1,35 @@
-"""Writes `schema-1/state.db`, as version 1 did: ``python -m tests.storage.released.make``.
+"""Writes `schema-2/state.db`: ``python -m tests.storage.released.make``.
 
-The file is kept as it is for ever: what a release has written, every later one must read. A new schema
-gets a folder and a script of its own; this one is here to show what the file holds.
+The files are kept as they are for ever: what a release has written, every later one must read. A new
+schema gets a folder of its own; what the older ones hold is told here, too.
 """
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stream_detector.core.alerts import Alert, Judged, Track
 from stream_detector.core.events import AlertChanged
-from stream_detector.core.records import NO_SEQ, Gap, ModelSet, Readings, Started, Tick
+from stream_detector.core.records import (
+    NO_SEQ,
+    Acknowledged,
+    Feedback,
+    Forgotten,
+    Gap,
+    ModelSet,
+    Readings,
+    Started,
+    Tick,
+)
 from stream_detector.core.state import Cell, DeviceState, OpenAlert, RowLayout
 from stream_detector.publications import Publication
 from stream_detector.storage.store import Change, Store, Waiting
-from tests.storage.examples import plain
+from tests.storage.examples import REPLIES, plain
 
 AT = 1_700_000_000_000_000
 
@@ -41,6 +53,9 @@ RECORDS = [
     ),
     (4, Tick(AT + 10)),
     (5, Gap(AT + 20, AT + 30)),
+    (6, Acknowledged(AT + 31, "pumps", "pump-1", "4d9243edcfdcfdf39f75038b", "anna", "seen")),
+    (7, Feedback(AT + 32, "4d9243edcfdcfdf39f75038b", "true_alert")),
+    (8, Forgotten(AT + 33, "pumps", "pump-9")),
 ]
 LAYOUT = RowLayout(
     channels=("a", "b"),
@@ -48,7 +63,7 @@ LAYOUT = RowLayout(
     cells=(Cell("device", "newest", "<i8", ()), Cell("layout", "ring", "<f4", (2, 2))),
     in_use_since=AT,
 )
-ALERT = Alert("4d9243edcfdcfdf39f75038b", 2, AT, "critical", 2.5, AT + 2, 2.5, None)
+ALERT = Alert("4d9243edcfdcfdf39f75038b", 2, AT, "critical", 2.5, AT + 2, 2.5, None, acknowledged=True)
 STATES = [
     DeviceState(
         device="pump-1",
@@ -60,7 +75,7 @@ STATES = [
                 9, [(8, Judged(AT, AT, 2**64 - 1, 1.25, anomalous=True))], 1, ALERT, held_back=True
             )
         },
-        told=(("4d9243edcfdcfdf39f75038b", "critical"),),
+        told=(("4d9243edcfdcfdf39f75038b", "critical", True),),
     ),
     DeviceState(device="pümp 2", tags={}, layout=LAYOUT, row=bytes(24)),
 ]
@@ -88,6 +103,7 @@ RAISED = AlertChanged(
     reason="",
     model_name="forest",
     model_version="3",
+    acknowledged=True,
 )
 MESSAGE = Publication("stream_detector/alert/pumps/pump-1", b'{"a": 1}', retain=True)
 
@@ -98,24 +114,41 @@ CHANGE = Change(
     rows=[(3, "pumps", STATES[0]), (5, "pumps", STATES[1])],
     evicted=[("pumps", "pümp 2")],
     deliveries=[(4, 2**63 - 1), (5, 0)],
+    replies=[("ack", "transaction 1", AT + 31, b"{}")],
     facts={"k": "v"},
     trim=0,
     alive_at=AT + 40,
 )
-EXPECTED = {
+EXPECTED: dict[str, Any] = {
     "records": [(position, plain(record)) for position, record in RECORDS],
     "rows": [(3, "pumps", STATES[0])],
     "evicted": {"pump-0": None, "pump-1": (3, STATES[0])},
-    "alerts": [OpenAlert("pumps", "pump-1", "point", ALERT.id, 2, AT, "critical", 2.5, AT + 2)],
+    "alerts": [OpenAlert("pumps", "pump-1", "point", ALERT.id, 2, AT, "critical", 2.5, AT + 2, acknowledged=True)],
     "outbox": [Waiting(1, MESSAGE, AT + 6)],
     "deliveries": [(4, 2**63 - 1), (5, 0)],
+    "replies": [None] * REPLIES,
     "k": "v",
-    "head": (5, 1, AT + 40),
+    "head": (8, 1, AT + 40),
     "damaged": [],
 }
 
+_UNSEEN = replace(
+    STATES[0],
+    tracks={"point": replace(STATES[0].tracks["point"], alert=replace(ALERT, acknowledged=False))},
+    told=((ALERT.id, "critical", False),),
+)
+EXPECTED_1 = {
+    **EXPECTED,
+    "records": EXPECTED["records"][:5],
+    "rows": [(3, "pumps", _UNSEEN)],
+    "evicted": {"pump-0": None, "pump-1": (3, _UNSEEN)},
+    "alerts": [replace(alert, acknowledged=False) for alert in EXPECTED["alerts"]],
+    "head": (5, 1, AT + 40),
+}
+"""The first schema had no acknowledgements, and no replies."""
+
 if __name__ == "__main__":
-    folder = Path(__file__).parent / "schema-1"
+    folder = Path(__file__).parent / "schema-2"
     shutil.rmtree(folder, ignore_errors=True)
     store = Store(folder)
     store.commit(CHANGE)

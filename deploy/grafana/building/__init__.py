@@ -1,0 +1,1 @@
+"""The dashboards as code: a module a dashboard, and `panels` with what they share."""

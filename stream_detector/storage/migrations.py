@@ -1,0 +1,40 @@
+"""How to get from one schema of `state.db` to the next; each inside a transaction that the caller holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stream_detector.storage.codec import checksum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stream_detector.storage.connection import Connection
+
+
+def acknowledgements(connection: Connection) -> None:
+    """1 -> 2: alerts know whether they are acknowledged, and answered commands are remembered."""
+    rows = connection.run("SELECT * FROM alerts").fetchall()
+    connection.run("DROP TABLE alerts")
+    connection.run(
+        """CREATE TABLE alerts (
+            stream TEXT NOT NULL, device TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL,
+            seq INTEGER NOT NULL, started_at INTEGER NOT NULL, severity TEXT NOT NULL, peak REAL NOT NULL,
+            told_at INTEGER NOT NULL, acknowledged INTEGER NOT NULL, sum INTEGER NOT NULL,
+            PRIMARY KEY (stream, device, kind)) WITHOUT ROWID"""
+    )
+    connection.run_many(
+        "INSERT INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        # What was damaged stays so.
+        [(*old, 0, checksum(*old, 0) if total == checksum(*old) else -1) for *old, total in rows],
+    )
+    connection.run(
+        """CREATE TABLE replies (
+            number INTEGER PRIMARY KEY, command TEXT NOT NULL, said TEXT NOT NULL, at INTEGER NOT NULL,
+            reply BLOB NOT NULL, sum INTEGER NOT NULL)"""
+    )
+    connection.run("CREATE UNIQUE INDEX replied ON replies (command, said)")
+
+
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: acknowledgements}
+"""By the number of the older schema."""

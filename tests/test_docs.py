@@ -1,0 +1,312 @@
+"""The pages tell the truth: what they show loads, parses and exists, and what can be said is explained.
+
+`make site` is tried here, too: the pages have to be built without a warning and read without a network.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urldefrag, urlsplit
+
+import msgspec
+import numpy as np
+import pytest
+import typer
+import yaml
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
+
+from stream_detector.cli import app
+from stream_detector.core.records import NO_SEQ
+from stream_detector.formats.intake import Intake
+from stream_detector.publications import timestamp
+from stream_detector.settings import ENV_PREFIX, Settings, validate
+from stream_detector.telemetry import Telemetry
+from tests.formats.decoding import NOW, Room
+from tests.pages import DOCS, PAGES, ROOT, Block, anchors, blocks, links, words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from stream_detector.core.records import Readings
+
+ABOUT_THE_CODE = {"architecture.md", "decisions.md", "roadmap.md", "CHANGELOG.md"}
+"""Pages that name modules, and what is not there yet."""
+PAGES_OF_USE = [page for page in PAGES if page.name not in ABOUT_THE_CODE]
+EXAMPLES = [DOCS / "payload.md", DOCS / "sensors.md"]
+
+
+def named(found: Iterator[Block]) -> list[Any]:
+    """Return blocks as parameters of a test."""
+    return [pytest.param(block, id=str(block)) for block in found]
+
+
+# -- configuration, payloads ------------------------------------------------------------------------
+
+
+def is_configuration(content: object) -> bool:
+    """Return whether YAML is meant for the service: pages also show what is meant for others."""
+    return isinstance(content, dict) and bool(set(content) & set(Settings.model_fields))
+
+
+@pytest.mark.parametrize("block", named(blocks(language="yaml")))
+def test_every_configuration_loads(block: Block) -> None:
+    """A configuration that a page shows is one that the service takes; a part of one, with a stream."""
+    for content in yaml.safe_load_all(block.text):
+        if is_configuration(content):
+            validate({"streams": {"any": {"topic": "any/{device}"}}, **content}, where=str(block))
+
+
+@pytest.mark.parametrize("block", named(blocks(language="json")))
+def test_every_json_block_is_json(block: Block) -> None:
+    """JSON that a page shows can be read."""
+    msgspec.json.decode(block.text)
+
+
+def examples() -> Iterator[tuple[Block, Block, Block]]:
+    """Yield configuration, message and what comes out of it, as the pages show them."""
+    for page in EXAMPLES:
+        configuration = None
+        found = list(blocks(page))
+        for place, block in enumerate(found):
+            if block.language == "yaml":
+                configuration = block
+            elif block.title:
+                assert configuration is not None, block
+                yield configuration, block, found[place + 1]
+
+
+@pytest.mark.parametrize(
+    ("configuration", "message", "shown"), [pytest.param(*each, id=str(each[1])) for each in examples()]
+)
+def test_every_example_gives_what_the_page_shows(configuration: Block, message: Block, shown: Block) -> None:
+    """A message under its topic gives the readings, and the refusals, that stand below it."""
+    streams = validate(yaml.safe_load(configuration.text), where=str(configuration)).streams
+    intake = Intake(streams, base="stream_detector", roster=Room())
+    taken = intake.take([message.title.encode()], [message.text.strip().encode()], [0], NOW)
+    lines = [line for readings in taken.readings for line in shown_readings(readings)]
+    lines += [f"refused ({refused.reason}): {refused.message}" for refused in taken.rejected]
+    assert lines == shown.text.splitlines()
+
+
+def shown_readings(readings: Readings) -> Iterator[str]:
+    """Yield a line for each reading, as the pages write it."""
+    offsets = readings.offsets()
+    for i, device in enumerate(readings.devices):
+        names = readings.columns[readings.shapes[i]]
+        values = zip(names, readings.values[offsets[i] : offsets[i + 1]].tolist(), strict=True)
+        parts = [", ".join(f"{name} {x:.10g}" for name, x in values if not np.isnan(x))]
+        parts += [f"{name} {value}" for name, value in readings.tags.get(device, {}).items()]
+        if readings.ts[i] != readings.arrival[i] + readings.index[i]:
+            parts.append(f"at {timestamp(int(readings.ts[i]))}")
+        if readings.seq[i] != NO_SEQ:
+            parts.append(f"number {readings.seq[i]}")
+        yield f"{readings.stream}/{device}  {'; '.join(parts)}"
+
+
+# -- commands ---------------------------------------------------------------------------------------
+
+
+def typed() -> Iterator[tuple[str, list[str]]]:
+    """Yield every `stream-detector …` of the pages: what stands in blocks, and in backticks."""
+    known = set(COMMANDS.commands)
+    for page in PAGES_OF_USE:
+        texts = [block.text for block in blocks(page) if block.language in {"sh", "bash", "text", "console"}]
+        lines = [line for text in texts for line in text.replace("\\\n", " ").splitlines()]
+        for line in [*lines, *words(page)]:
+            found = re.match(r"(?:\S+/)?stream-detector +([a-z-]+\b.*)", line.strip())
+            if found and (found[1].startswith("-") or found[1].split()[0] in known):
+                yield f"{page.name}: {line.strip()}", words_of(found[1])
+
+
+def words_of(line: str) -> list[str]:
+    """Return what a shell would hand to a command, without what follows it."""
+    line = re.split(r" {2,}|[|;&>#]", line)[0]
+    return shlex.split(line)
+
+
+COMMANDS: Any = typer.main.get_command(app)
+TYPED = list(typed())
+
+
+@pytest.mark.parametrize(("where", "arguments"), [pytest.param(*each, id=each[0]) for each in TYPED])
+def test_every_command_parses(where: str, arguments: list[str]) -> None:
+    """What a page tells to type is a command, with options that it has; in the prose, arguments may miss."""
+    command = COMMANDS.commands[arguments[0]]
+    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    strange = [word for word in arguments[1:] if word.startswith("-") and word.split("=")[0] not in options]
+    assert not set(strange) - {"--help"}, where
+    if "`" not in where and len(arguments) > 1:
+        try:
+            command.make_context(arguments[0], arguments[1:])
+        except Exception as error:
+            if type(error).__name__ not in {"MissingParameter", "Exit"}:
+                raise
+
+
+def test_the_pages_show_commands() -> None:
+    """The reader of the test's sentences reads some at all."""
+    assert {arguments[0] for _, arguments in TYPED} >= {"run", "check", "replay", "backup", "simulate"}
+
+
+def test_make_targets_in_the_pages_exist() -> None:
+    """Every `make` that a page tells to type has a target."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):.*##", makefile, re.MULTILINE))
+    for page in PAGES:
+        lines = [line for block in blocks(page, language="sh") for line in block.text.splitlines()]
+        told = {found[1] for line in [*lines, *words(page)] if (found := re.match(r"make ([a-z]+)", line))}
+        assert told <= targets, page.name
+
+
+# -- names ------------------------------------------------------------------------------------------
+
+
+def metric_names() -> set[str]:
+    """Return every name that a series of the service can have."""
+    registry = CollectorRegistry()
+    Telemetry(["pumps"], registry)
+    families = [metric for collector in registry._collector_to_names for metric in collector.describe()]
+    endings = {"counter": ("_total",), "histogram": ("", "_bucket", "_count", "_sum")}
+    return {
+        name + ending
+        for name, kind in ((one.name, one.type) for one in families)
+        for ending in endings.get(kind, ("",))
+    }
+
+
+@pytest.mark.parametrize("page", PAGES_OF_USE, ids=lambda page: page.name)
+def test_every_metric_exists(page: Path) -> None:
+    """A metric that a page names is one that the service has, with labels that it has."""
+    text = page.read_text(encoding="utf-8")
+    found = set(re.findall(r"(?<![\w:.])stream_detector_[a-z_]+(?![a-z_.:])", text))
+    assert found - metric_names() <= {"stream_detector_"}
+
+
+def topic_kinds() -> set[str]:
+    """Return the first level below the base of every topic that the service writes or reads."""
+    reference = (DOCS / "reference/alerts.md").read_text(encoding="utf-8")
+    return {*re.findall(r"`stream_detector/(\w+)", reference), "cmd", "reply", "canary", "incident"}
+
+
+@pytest.mark.parametrize("page", PAGES_OF_USE, ids=lambda page: page.name)
+def test_every_topic_exists(page: Path) -> None:
+    """A topic of the service that a page names is one that it writes or reads."""
+    text = "\n".join([*words(page), *(block.text for block in blocks(page))])
+    found = set(re.findall(r"(?<![\w/.-])stream_detector/([A-Za-z_]+)", text))
+    assert found <= topic_kinds()
+
+
+def is_key(path: list[str]) -> bool:
+    """Return whether a dotted path leads to a setting; names of streams and channels may be any."""
+    found = [SCHEMA]
+    for step in path:
+        found = [below for schema in found for below in _below(schema, step)]
+    return bool(found)
+
+
+def _below(schema: dict[str, Any], step: str) -> Iterator[dict[str, Any]]:
+    """Yield what a JSON schema allows under a key."""
+    if "$ref" in schema:
+        yield from _below(SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]], step)
+    for one in schema.get("anyOf", ()):
+        yield from _below(one, step)
+    if step in schema.get("properties", {}):
+        yield schema["properties"][step]
+    elif isinstance(schema.get("additionalProperties"), dict):
+        yield schema["additionalProperties"]
+
+
+SCHEMA = Settings.model_json_schema()
+IN_A_STREAM = SCHEMA["$defs"]["StreamSettings"]["properties"]
+FILES = ("csv", "db", "example", "js", "json", "jsonl", "md", "py", "service", "yaml", "yml")
+
+
+@pytest.mark.parametrize("page", PAGES_OF_USE, ids=lambda page: page.name)
+def test_every_setting_exists(page: Path) -> None:
+    """A dotted key, of the whole or of a stream, and a variable of the environment are settings."""
+    for word in words(page):
+        found = re.fullmatch(r"([a-z_]+(?:\.(?:[a-z_]+|<\w+>|…))+)(?::.*)?", word)
+        path = found[1].split(".") if found else [""]
+        if path[-1] in FILES:
+            continue
+        if path[0] in SCHEMA["properties"]:
+            assert is_key(path), word
+        elif path[0] in IN_A_STREAM:
+            assert is_key(["streams", "any", *path]), word
+    for variable in re.findall(rf"{ENV_PREFIX}([A-Z_]+)", page.read_text(encoding="utf-8")):
+        assert is_key(variable.lower().split("__")), variable
+
+
+# -- links and the site -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    """A link to a file of the repository finds it, and the heading in it."""
+    for link in links(page):
+        target, anchor = urldefrag(link)
+        if urlsplit(target).scheme:
+            continue
+        path = (page.parent / target).resolve() if target else page
+        assert path.exists(), link
+        if anchor:
+            assert anchor in anchors(path), link
+
+
+class Html(HTMLParser):
+    """What a page of the site loads when it is opened."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what the browser fetches without being asked."""
+        found = dict(attrs)
+        for name in (
+            "src",
+            "srcset",
+            "data",
+            "poster",
+            *(("href",) if tag in {"link", "use", "image"} else ()),
+        ):
+            if value := found.get(name):
+                self.loaded.append(value)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site as `make site` does, elsewhere."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_site_is_built_without_a_warning_and_is_whole(site: Path) -> None:
+    """Each page of docs/ is a page of the site, and no code is published with it."""
+    for page in DOCS.rglob("*.md"):
+        assert (site / page.relative_to(DOCS)).with_suffix(".html").exists(), page.name
+    assert not list(site.rglob("*.py"))
+
+
+def test_the_site_needs_no_other_host(site: Path) -> None:
+    """Opening a page loads nothing but files of the site."""
+    for page in site.rglob("*.html"):
+        for target in Html(page.read_text(encoding="utf-8")).loaded:
+            address = urlsplit(target)
+            assert not address.netloc, f"{page.name} loads {target}"
+            if page.name != "404.html" and address.scheme != "data" and address.path:
+                assert (page.parent / address.path).exists(), f"{page.name} misses {target}"
+    for style in site.rglob("*.css"):
+        text = style.read_text(encoding="utf-8")
+        assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", text), style.name
