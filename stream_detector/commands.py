@@ -162,6 +162,7 @@ class Commands:
             return
         respond = self._response_to(message.properties)
         transaction: str | int | None = None
+        said = ""
         try:
             transaction = self._transaction(message)
             if transaction is None and respond is None:
@@ -180,7 +181,6 @@ class Commands:
                 return
             result, error = None, (refused.code, str(refused))
         reply = reply_message(command, transaction, result, error)
-        said = _said(transaction, respond)
         if said:
             decision.replies.append((command, said, message.arrival, reply))
         decision.events.append(CommandAnswered(name, error[0] if error else "ok"))
@@ -197,7 +197,7 @@ class Commands:
             ) from None
 
     def _response_to(self, properties: bytes) -> ResponseTo | None:
-        """Return where an answer may go: nowhere that we read ourselves, or that a broker keeps for itself."""
+        """Return where an answer may go: not where we read ourselves, nor where a broker speaks."""
         found = response_to(properties) if properties else None
         if found is None or not found.topic.isprintable() or any(letter in found.topic for letter in "+#"):
             return None

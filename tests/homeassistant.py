@@ -158,7 +158,8 @@ MESSAGE = _object(
 # /integrations/mqtt/, "Discovery topic": the id of a device has only these characters.
 CONFIG_TOPIC = re.compile(r"homeassistant/device/[a-zA-Z0-9_-]+/config")
 
-_templates = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
+environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
+"""Renders templates; Home Assistant would pass over a name that is not there, this fails."""
 _check = jsonschema.Draft202012Validator(MESSAGE).validate
 
 
@@ -179,7 +180,7 @@ def render(template: str, payload: bytes) -> str:
     names: dict[str, Any] = {"value": text}
     with suppress(ValueError):
         names["value_json"] = json.loads(text)
-    return _templates.from_string(template).render(**names)
+    return environment.from_string(template).render(**names)
 
 
 class Home:

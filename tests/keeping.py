@@ -102,13 +102,13 @@ class Kept:
         return self.record(Tick(self.now))
 
     def conclude(self, decision: Decision) -> list[dict[str, Any]]:
-        """Write and tell a decision."""
+        """Write and tell a decision; what empties a retained message has no content."""
         outgoing = self.keeper.keep(decision)
         if self.keeper.due:
             self.keeper.commit()
         self.processing.tell(decision)
         self.published += [publication for _, publication in outgoing]
-        return [json.loads(publication.payload) for _, publication in outgoing]
+        return [json.loads(publication.payload) for _, publication in outgoing if publication.payload]
 
     def state(self, device: str) -> DeviceState:
         """Return the memory of a device."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
+import msgspec
 import numpy as np
 import pytest
+import yaml
 from pydantic import ValidationError
 
+from stream_detector.commands import AckRequest
 from stream_detector.core.events import ActiveAlert, DeviceForgotten, DeviceStateChanged
 from stream_detector.home_assistant import (
     A_TURN,
@@ -23,8 +27,10 @@ from stream_detector.home_assistant import (
 )
 from stream_detector.publications import ModelMessage, Publications
 from stream_detector.settings import Settings
-from tests.homeassistant import check, render
+from tests.homeassistant import check, environment, render
 from tests.keeping import Kept
+from tests.pages import DOCS, blocks
+from tests.test_publications import ALERT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -345,3 +351,62 @@ def test_topics_between_us_and_home_assistant() -> None:
         assert said.owns("homeassistant/status") == on
         assert not said.owns("homeassistant/sensor/kitchen/state")
         assert not said.owns("homeassistant/status/kitchen")
+
+
+def shown(key: str) -> Iterator[Any]:
+    """Yield what the page shows under a key of Home Assistant's configuration."""
+    for block in blocks(DOCS / "home-assistant.md", language="yaml"):
+        yield from [yaml.safe_load(block.text)[key]] if block.text.startswith(f"{key}:") else []
+
+
+def test_the_automations_of_the_page() -> None:
+    """What they say is made of what the service publishes."""
+    publications = Publications("stream_detector", {"pumps": ("Normal", "Anomaly")})
+    alert = ActiveAlert("0123456789abcdef01234567", "point", "critical", 1)
+    changed = publications.of(state("pump-017", active=(alert,), severity="critical"), now=2)
+    raised = publications.of(ALERT, now=ALERT.received_at)
+    assert changed is not None
+    assert raised is not None
+    (one,), (every,) = shown("automation")
+    to_state = {"name": "pump-017 Problem", "attributes": json.loads(changed.payload)}
+    assert filled(one["actions"][0]["data"], trigger={"to_state": to_state}) == {
+        "title": "pump-017 Problem",
+        "message": "critical: point",
+    }
+    trigger = {"payload_json": json.loads(raised.payload)}
+    assert filled(every["actions"][0]["data"], trigger=trigger) == {
+        "title": f"{ALERT.device}: critical",
+        "message": ALERT.reason,
+    }
+    assert filled({"": every["conditions"][0]}, trigger=trigger) == {"": "True"}
+    entity = json.loads(announcement(NOW, "pumps", "pump-017", {}).payload)["components"]["problem"]
+    assert one["triggers"][0]["entity_id"] == entity["default_entity_id"]
+    assert raised.topic.startswith(every["triggers"][0]["topic"].removesuffix("#"))
+
+
+def test_the_script_of_the_page_acknowledges() -> None:
+    """Its request names each open alert that nobody has seen, and is one that the service understands."""
+    publications = Publications("stream_detector", {})
+    seen = ActiveAlert("1" * 24, "range", "critical", 1, acknowledged=True)
+    unseen = ActiveAlert("2" * 24, "point", "critical", 1)
+    said = publications.of(state("pump-017", active=(seen, unseen)), now=2)
+    assert said is not None
+    attributes = json.loads(said.payload)
+    (scripts,) = shown("script")
+    repeat = scripts["acknowledge_anomaly"]["sequence"][0]["repeat"]
+    names = {
+        "problem": "binary_sensor.pumps_pump_017_problem",
+        "state_attr": lambda _entity, name: attributes[name],
+        "now": lambda: datetime(2026, 1, 1, tzinfo=UTC),
+    }
+    assert filled({"": repeat["for_each"]}, **names) == {"": str([unseen.id])}
+    data = filled(repeat["sequence"][0]["data"], repeat={"item": unseen.id}, **names)
+    assert data["topic"] == "stream_detector/cmd/ack"
+    request = json.loads(data["payload"])
+    assert request["transaction"]
+    assert msgspec.convert(request, AckRequest).id == unseen.id
+
+
+def filled(data: Mapping[str, Any], **names: Any) -> dict[str, str]:
+    """Return what Home Assistant makes of the templates in a mapping."""
+    return {key: environment.from_string(str(text)).render(**names) for key, text in data.items()}

@@ -278,7 +278,9 @@ def problems(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> list[s
         "null": (type(None),),
         "boolean": (bool,),
     }
-    if not isinstance(value, types[schema["type"]]) or (isinstance(value, bool) and schema["type"] != "boolean"):
+    if not isinstance(value, types[schema["type"]]) or isinstance(value, bool) != (
+        schema["type"] == "boolean"
+    ):
         return [f"{value!r} is no {schema['type']}"]
     found = []
     if isinstance(value, dict):

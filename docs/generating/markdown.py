@@ -38,5 +38,11 @@ def code(words: Sequence[str]) -> str:
     return ", ".join(f"`{word}`" for word in words)
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "\\<")
+def text(words: str) -> str:
+    """Return words that are no code as Markdown: what stands in backticks stays, `<` is no tag."""
+    parts = words.split("`")
+    return "`".join(part if place % 2 else part.replace("<", "&lt;") for place, part in enumerate(parts))
+
+
+def _cell(words: str) -> str:
+    return text(words).replace("|", "\\|")

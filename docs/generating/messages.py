@@ -93,7 +93,7 @@ def make() -> str:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([\\`*<])", r"\\\1", text)
+    return markdown.text(re.sub(r"([\\*])", r"\\\1", text))
 
 
 @cache

@@ -1,9 +1,9 @@
 """What `check` asks a broker: may we do what we shall do, and will it keep what it takes?
 
 Everything is asked from sessions of our own, below `{base}/canary` where that is possible, so that a
-running service is not disturbed. A broker hides two things: it may grant a subscription and deliver
-nothing, and it may acknowledge a message and drop it. So a message is sent and waited for, and a session
-leaves, misses many messages, and counts what comes when it is back.
+running service is not disturbed. A broker hides much: it may grant a subscription and deliver nothing,
+acknowledge a message and drop it, change a topic on its way. So messages are sent and waited for, and a
+session leaves, misses many of them, and counts what comes when it is back.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 import secrets
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from .link import Link
 
@@ -31,10 +31,14 @@ TOLD_S = 1.0
 MISSED = 1500
 """Messages that a session misses: more than Mosquitto keeps unless it is told to."""
 MISSED_EXPIRY_S = 60
+LEAST_OPEN = 100
+"""Messages on their way to us: with fewer, the waiting for our disk adds up."""
 LEAST_PACKET = 16_384
 """Bytes: what we publish about a device with many channels has some kB."""
+DUP = 8
 FAILURE = 0x80
 """Reason codes from here on are failures (MQTT 5, section 2.4)."""
+NO_SUBSCRIBERS = 0x10
 NOT_AUTHORIZED = 0x87
 VERSION = "$SYS/broker/version"
 DROPPED = "$SYS/broker/publish/messages/dropped"
@@ -65,11 +69,18 @@ class _Guest:
 
     Args:
         link: Not connected yet.
+
+    Attributes:
+        heard: Topics and payloads, in order.
+        marked: Payloads that the broker said it has sent before.
+        silent: Whether nothing that comes is acknowledged.
     """
 
     def __init__(self, link: Link) -> None:
         self.link = link
         self.heard: list[tuple[str, bytes]] = []
+        self.marked: set[bytes] = set()
+        self.silent = False
         self._answers: dict[int, int] = {}  # packet id -> reason code
 
     def turn(self) -> None:
@@ -79,7 +90,10 @@ class _Guest:
         if received is not None:
             topics = (topic.decode(errors="replace") for topic in received.topics)
             self.heard += zip(topics, received.payloads, strict=True)
-            self.link.acknowledge(received)
+            flagged = zip(received.flags, received.payloads, strict=True)
+            self.marked.update(payload for flags, payload in flagged if flags & DUP)
+            if not self.silent:
+                self.link.acknowledge(received)
 
     def until(self, done: Callable[[], object], *others: _Guest, timeout_s: float = ANSWER_S) -> bool:
         """Take turns until something holds, the broker refuses us, or it takes too long."""
@@ -100,7 +114,9 @@ class _Guest:
         before = len(self.heard)
         return self.until(lambda: len(self.heard) > before, timeout_s=TOLD_S)
 
-    def publish(self, messages: Sequence[tuple[str, bytes]], *others: _Guest) -> list[int | None]:
+    def publish(
+        self, messages: Sequence[tuple[str, bytes]], *others: _Guest, retain: bool = False
+    ) -> list[int | None]:
         """Publish at QoS 1, never more at once than the broker takes.
 
         Returns:
@@ -112,7 +128,7 @@ class _Guest:
             if not self.link.connected:
                 break
             sent = [
-                self.link.publish(topic.encode(), payload, 1, retain=False)
+                self.link.publish(topic.encode(), payload, 1, retain=retain)
                 for topic, payload in messages[start : start + window]
             ]
             self.until(lambda sent=sent: self._answers.keys() >= set(sent), *others)  # type: ignore[misc]
@@ -140,10 +156,21 @@ class Doctor:
         """Yield what is found, one after the other; without a login there is no more to find."""
         name = f"stream-detector-check-{secrets.token_hex(4)}"
         with self._guest(name, expiry_s=self.broker.session_expiry_s) as guest:
-            if not guest.until(lambda: guest.link.connected):
+            if not guest.until(lambda: guest.link.connected, timeout_s=3 * self.broker.connect_timeout_s):
                 yield Finding("FAIL", "broker", guest.link.problem or "the broker does not answer")
                 return
             yield from self._login(guest)
+            protocol = cast('Literal["5", "3.1.1"]', guest.link.protocol)
+        # Which protocol it speaks is found out once: some brokers hang on the other.
+        found = replace(self, broker=self.broker.model_copy(update={"protocol": protocol}))
+        yield from found.visit(name)
+
+    def visit(self, name: str) -> Iterator[Finding]:
+        """Yield what is found in the protocol that the broker speaks.
+
+        Args:
+            name: Of the session that has just logged in.
+        """
         self._erase(name)
         canary = f"{self.base}/canary/{name}"
         with ExitStack() as stack:
@@ -154,11 +181,14 @@ class Doctor:
                 return
             granted = listener.until(lambda: listener.link.ready)
             if not self.embedded:
-                yield from self._software(listener)
+                yield from self._software(name)
             canary_lives = granted and (yield from self._round_trip(speaker, listener, canary))
             yield from self._writing(speaker, listener, name, granted=granted)
             yield from self._reading(listener, granted=granted)
             if canary_lives and not self.embedded:
+                yield from self._hearing(speaker, canary)
+                yield from self._carrying(speaker, name, canary)
+                yield from self._retaining(speaker, name, canary)
                 yield from self._keeping(speaker, name, f"{canary}-missed")
 
     @contextmanager
@@ -172,7 +202,6 @@ class Doctor:
             subscriptions=subscriptions,
             will=(f"{self.base}/canary/will", b""),
             clock=lambda: time_ns() // 1000,
-            optional=(DROPPED, VERSION),
         )
         try:
             yield _Guest(link)
@@ -185,11 +214,10 @@ class Doctor:
             guest.until(lambda: guest.link.connected)
 
     def _wanted(self, canary: str) -> list[tuple[str, int]]:
-        """Return what the service listens to, the canary, and what the broker tells of itself."""
+        """Return what the service listens to, and the canary."""
         own = [(f"{self.base}/{topic}", 1) for topic in ("info", "status")]
         streams = [(pattern.filter, qos) for pattern, qos in self.streams.values()]
-        told = [] if self.embedded else [(DROPPED, 0), (VERSION, 0)]
-        return [*own, *streams, (canary, 1), *told]
+        return [*own, *streams, (canary, 1)]
 
     # -- what is asked -------------------------------------------------------------------------------
 
@@ -229,10 +257,11 @@ class Doctor:
                 f" {LEAST_PACKET}",
             )
 
-    def _software(self, listener: _Guest) -> Iterator[Finding]:
-        """Say which broker it is, and what it has dropped, where it tells."""
-        listener.until(lambda: listener.last(VERSION), timeout_s=TOLD_S)
-        version = (listener.last(VERSION) or b"").decode(errors="replace")
+    def _software(self, name: str) -> Iterator[Finding]:
+        """Say which broker it is, and what it has dropped, where it tells; some hang up when asked."""
+        with self._guest(f"{name}-reader", [(VERSION, 0), (DROPPED, 0)]) as reader:
+            reader.until(lambda: reader.last(VERSION), timeout_s=TOLD_S)
+        version = (reader.last(VERSION) or b"").decode(errors="replace")
         found = MOSQUITTO.fullmatch(version)
         if found and tuple(map(int, found.groups())) < MENDED:
             yield Finding(
@@ -241,10 +270,16 @@ class Doctor:
                 f"{version} is older than {'.'.join(map(str, MENDED))}: such ones may send more at once than"
                 " we allow, drop what they should queue, and not say who took a session over; update it",
             )
+        elif version:
+            yield Finding("fact", "software", version if version.isprintable() else ascii(version))
         else:
-            said = version if version.isprintable() else ascii(version)
-            yield Finding("fact", "software", said or f"the broker does not tell its version on {VERSION}")
-        dropped = listener.last(DROPPED) or b"0"
+            yield Finding(
+                "note",
+                "software",
+                f"the broker tells nothing of itself on {VERSION}: what it drops is not counted; let devices"
+                " number their readings (seq), so that a gap is seen",
+            )
+        dropped = reader.last(DROPPED) or b"0"
         if dropped.isdigit() and int(dropped):
             yield Finding(
                 "warn",
@@ -280,7 +315,8 @@ class Doctor:
             yield Finding(
                 "note",
                 "publish",
-                f"with MQTT 3.1.1 a publish that is denied looks delivered; allow writing {self.base}/#",
+                f"with MQTT 3.1.1 a publish that is denied looks delivered; allow writing {self.base}/#. So"
+                " does an alert that nobody hears: let who needs alerts keep a session",
             )
             return
         topics = ("alert/canary/{}", "state/canary/{}", "deadletter/canary")
@@ -318,12 +354,95 @@ class Doctor:
             " our login to read these topics",
         )
 
+    def _hearing(self, speaker: _Guest, canary: str) -> Iterator[Finding]:
+        """Ask whether the broker says when nobody has got a message; with 3.1.1 none does."""
+        if speaker.link.protocol != "5":
+            return
+        (code,) = speaker.publish([(f"{canary}/unheard", CANARY)])
+        if code == NO_SUBSCRIBERS:
+            yield Finding("fact", "unheard", "the broker says when nobody listens; such alerts are kept")
+        else:
+            yield Finding(
+                "note",
+                "unheard",
+                "the broker does not say when nobody listens (or somebody listens to everything): an alert"
+                " that nobody hears looks delivered; let who needs alerts keep a session",
+            )
+
+    def _carrying(self, speaker: _Guest, name: str, canary: str) -> Iterator[Finding]:
+        """Send what a broker may not carry as it is: a large message, and topics with odd names."""
+        dotted = f"{canary}/a.b"
+        with self._guest(f"{name}-wild", [(f"{canary}/#", 1)]) as wild, self._guest(f"{name}-odd") as odd:
+            wild.until(lambda: wild.link.ready)
+            odd.until(lambda: odd.link.connected)
+            (code,) = speaker.publish([(dotted, CANARY)], wild)
+            wild.until(lambda: wild.heard, timeout_s=CANARY_S)
+            came = [topic for topic, _ in wild.heard]
+            if came and dotted not in came:
+                yield Finding(
+                    "warn",
+                    "names",
+                    f"the broker changes topics: what is published on {dotted} arrives on {came[-1]!a}; give"
+                    " devices names without dots",
+                )
+            (code,) = odd.publish([(f"{canary}/a b", CANARY)])
+            if code is None:
+                yield Finding(
+                    "note",
+                    "names",
+                    "the broker hangs up on who publishes on a topic with a space; give devices other names",
+                )
+            limit = speaker.link.terms.max_packet
+            if limit is None or limit >= LEAST_PACKET:
+                yield from self._large(wild, name, f"{canary}/large")
+
+    def _large(self, wild: _Guest, name: str, topic: str) -> Iterator[Finding]:
+        """Send a message as large as an alert may be; a broker may cut who sends it, or swallow it."""
+        with self._guest(f"{name}-large") as guest:
+            guest.until(lambda: guest.link.connected)
+            (code,) = guest.publish([(topic, bytes(LEAST_PACKET))], wild)
+            if code is not None and not _refused(code):
+                wild.until(lambda: wild.last(topic), timeout_s=CANARY_S)
+        if not wild.last(topic):
+            yield Finding(
+                "warn",
+                "limits",
+                f"a message of {LEAST_PACKET} bytes does not get through, and alerts may be as large; let the"
+                " broker take larger ones",
+            )
+
+    def _retaining(self, speaker: _Guest, name: str, canary: str) -> Iterator[Finding]:
+        """Leave a retained message, and come late: with its own topic, and with a wildcard."""
+        topic = f"{canary}/kept/1"
+        speaker.publish([(topic, CANARY)], retain=True)
+        exact, wild = (self._finds(name, wanted, topic) for wanted in (topic, f"{canary}/kept/+"))
+        speaker.publish([(topic, b"")], retain=True)
+        if not exact and not wild:
+            problem = (
+                "the broker keeps no retained messages: who connects later sees no status and no state until"
+                " it changes; let it keep them"
+            )
+            yield Finding("warn", "retained", problem)
+        elif not wild:
+            problem = (
+                "the broker gives retained messages only to subscriptions without wildcards: who subscribes"
+                f" to {self.base}/state/# sees a device with its next change only; subscribe to each topic"
+            )
+            yield Finding("warn", "retained", problem)
+        else:
+            yield Finding("fact", "retained", "retained messages are kept for who comes later")
+
+    def _finds(self, name: str, wanted: str, topic: str) -> bool:
+        """Return whether a new subscription brings a retained message."""
+        with self._guest(f"{name}-late", [(wanted, 1)]) as late:
+            return late.until(lambda: late.last(topic), timeout_s=TOLD_S)
+
     def _keeping(self, speaker: _Guest, name: str, topic: str) -> Iterator[Finding]:
-        """Let a session miss many messages, and count what it gets when it is back."""
+        """Let a session miss many messages, and see what it gets when it is back: twice, as after a crash."""
         yield Finding(
             "note",
             "persistence",
-            "whether the broker keeps sessions over a crash of its own cannot be asked; deploy/mosquitto has"
+            "whether the broker keeps sessions over a crash of its own cannot be asked; docs/brokers.md has"
             " the settings and what each costs",
         )
         if not self.broker.session_expiry_s:
@@ -332,23 +451,22 @@ class Doctor:
         with self._guest(name, filters, expiry_s=MISSED_EXPIRY_S) as leaving:
             leaving.until(lambda: leaving.link.ready)
         codes = speaker.publish([(topic, b"%d" % number) for number in range(MISSED)])
-        with self._guest(name, filters, expiry_s=MISSED_EXPIRY_S) as back:
-            back.until(lambda: back.link.ready)
-            kept = back.link.session_present
-            while kept and len(back.heard) < MISSED and back.more():
-                pass
+        crashed = self._returns(name, filters, silent=True)
+        back = self._returns(name, filters)
         self._erase(name)
-        taken = sum(code is not None and not _refused(code) for code in codes)
-        if not kept:
+        if not crashed.link.session_present:
             problem = (
                 "the broker forgets us when we leave: what comes meanwhile is lost; let it keep sessions"
             )
             yield Finding("warn", "session", problem)
-        elif len(back.heard) < taken:
+            return
+        taken = sum(code is not None and not _refused(code) for code in codes)
+        first, second = ({payload for _, payload in guest.heard} for guest in (crashed, back))
+        if len(first | second) < taken:
             yield Finding(
                 "warn",
                 "queue",
-                f"of {taken} messages that it has acknowledged, the broker keeps {len(back.heard)} for a"
+                f"of {taken} messages that it has acknowledged, the broker keeps {len(first | second)} for a"
                 " session that is away, and drops the rest; set its max_queued_messages far above what comes"
                 " while we are away (deploy/mosquitto)",
             )
@@ -356,6 +474,51 @@ class Doctor:
             yield Finding(
                 "ok", "queue", f"a session that was away got all {taken} messages that it had missed"
             )
+        yield from _sending(first, second, back.marked, taken)
+
+    def _returns(self, name: str, filters: Sequence[tuple[str, int]], *, silent: bool = False) -> _Guest:
+        """Come back to a session, take what comes without a pause, and leave; silent: acknowledge nothing."""
+        with self._guest(name, filters, expiry_s=MISSED_EXPIRY_S) as guest:
+            guest.silent = silent
+            guest.until(lambda: guest.link.ready)
+            while guest.link.session_present and len(set(guest.heard)) < MISSED and guest.more():
+                pass
+        return guest
+
+
+def _sending(first: set[bytes], second: set[bytes], marked: set[bytes], taken: int) -> Iterator[Finding]:
+    """Say how the broker sends what waits, and how it sends again what was not acknowledged.
+
+    Args:
+        first: What came while nothing was acknowledged.
+        second: What came after the next login.
+        marked: What of it the broker called sent before.
+        taken: How many there were.
+    """
+    if len(first) < min(LEAST_OPEN, taken):
+        yield Finding(
+            "note",
+            "window",
+            f"the broker sends {len(first)} messages, then waits until they are on our disk: a slow disk"
+            " holds the stream back; let it send more at once (Mosquitto: max_inflight_messages, RabbitMQ:"
+            " mqtt.prefetch)",
+        )
+    else:
+        yield Finding("fact", "window", f"the broker sends {len(first)} messages before any is acknowledged")
+    if first - second:
+        yield Finding(
+            "warn",
+            "again",
+            "what was on its way when a connection broke comes again only after a while, behind newer"
+            " readings, and then counts as late; let the broker send it again within a second (NATS: ack_wait)",
+        )
+    elif first - marked:
+        yield Finding(
+            "note",
+            "again",
+            "the broker does not mark what it sends again: after a crash a reading without ts and seq may"
+            " count twice; let devices send one of them",
+        )
 
 
 def _refused(code: int | None) -> bool:

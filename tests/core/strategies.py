@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 
 from stream_detector.core.detector import MAX_SCORE, Verdicts, significant
 from stream_detector.core.features import of_history
-from stream_detector.core.records import NO_SEQ, Acknowledged, Forgotten, Gap, ModelSet, Readings, Record, Tick
+from stream_detector.core.records import (
+    NO_SEQ,
+    Acknowledged,
+    Forgotten,
+    Gap,
+    ModelSet,
+    Readings,
+    Record,
+    Tick,
+)
 from stream_detector.detectors.baseline import Light
 from stream_detector.models.training import DETECTORS as TRAINED
 from stream_detector.models.training import train

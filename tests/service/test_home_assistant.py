@@ -57,6 +57,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., RunningService]]:
             )
             stack.enter_context(service)
             service.wait_ready()
+            service.wait_online()
             return service
 
         yield start
@@ -191,7 +192,8 @@ def test_a_stream_that_covers_the_announcements(
 ) -> None:
     """Telemetry may stand below the same prefix; what we announce there is not taken for it."""
     streams = {"home": {"topic": "homeassistant/{kind}/{device}/#", "format": "json"}}
-    service = start_service(mosquitto.port, streams=streams, home_assistant=ON)
+    echoes = {"protocol": "3.1.1"}  # what we publish comes back to us, where we subscribe to it
+    service = start_service(mosquitto.port, broker=echoes, streams=streams, home_assistant=ON)
     with Peer(mosquitto.port) as sensor:
         sensor.publish("homeassistant/sensor/kitchen/state", payload(reading(0)))
         home(mosquitto.port, lambda now: now.names() == {"kitchen"})

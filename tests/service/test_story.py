@@ -76,7 +76,9 @@ def breaks_and_is_mended(service: RunningService, sensor: Peer, reader: Peer) ->
         "severity": alert["severity"],
         "score": alert["score"],
         "active_count": 1,
-        "active": [{key: alert[key] for key in ("id", "kind", "severity", "started_at")}],
+        "active": [
+            {key: alert[key] for key in ("id", "kind", "severity", "started_at")} | {"acknowledged": False}
+        ],
         "muted": False,
         "updated_at": instant(WARMED_UP),
     }
@@ -124,6 +126,7 @@ def check_raise(alert: dict[str, Any]) -> None:
         "values": {"temperature": 41.5, "vibration": 9.7},
         "model": {"name": "light", "version": "1", "role": "live"},
         "incident": None,
+        "acknowledged": False,
     }
     assert re.fullmatch("[0-9a-f]{24}", alert["id"])
     assert alert["score"] == alert["peak_score"] == pytest.approx(alert["raw_score"] / alert["threshold"])

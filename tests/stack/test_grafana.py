@@ -275,7 +275,7 @@ def test_every_query_has_an_answer(start_mosquitto: Callable[..., Mosquitto], tm
     }
     service = RunningService(
         tmp_path / "service",
-        broker={"url": mosquitto.url},
+        broker={"url": mosquitto.url, "protocol": "3.1.1"},  # which brings retained messages again
         streams=streams,
         metrics={"device_series": 20},
     )

@@ -265,7 +265,8 @@ def test_a_restart_of_node_red_misses_nothing_and_repeats_nothing(
         say(peer, alert(1), alert(1, 2), alert(2))
         node_red.start()
         wait_until_taken(node_red, alert(2))
-    assert taken(node_red) == [(alert(1)["id"], 2), (alert(2)["id"], 1)]
+    assert taken(node_red) == [(alert(1)["id"], 1), (alert(1)["id"], 2), (alert(2)["id"], 1)]
+    assert taken(node_red, "repetition") == [(alert(1)["id"], 1)]
 
 
 def test_it_works_at_the_broker_inside(start_node_red: Callable[..., NodeRed]) -> None:

@@ -23,14 +23,13 @@ TO_THE_DEVICE = (
 
 def make() -> Dashboard:
     """Return the dashboard."""
-    streams = panels.variable(
-        "stream", "Stream", "label_values(stream_detector_devices, stream)", several=True
-    )
+    names = "label_values(stream_detector_devices, stream)"
     return panels.put_together(
         panels.FLEET,
         "stream_detector: fleet",
         "All devices at once: their states, the open alerts, the highest scores, and what arrives.",
-        variables=[streams.all_value(".*")],  # all, and messages that belong to no stream
+        # All is also what belongs to no stream.
+        variables=[panels.variable("stream", "Stream", names, several=True).all_value(".*")],
         events=[
             panels.Events(
                 "Alerts raised",

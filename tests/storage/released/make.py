@@ -123,7 +123,9 @@ EXPECTED: dict[str, Any] = {
     "records": [(position, plain(record)) for position, record in RECORDS],
     "rows": [(3, "pumps", STATES[0])],
     "evicted": {"pump-0": None, "pump-1": (3, STATES[0])},
-    "alerts": [OpenAlert("pumps", "pump-1", "point", ALERT.id, 2, AT, "critical", 2.5, AT + 2, acknowledged=True)],
+    "alerts": [
+        OpenAlert("pumps", "pump-1", "point", ALERT.id, 2, AT, "critical", 2.5, AT + 2, acknowledged=True)
+    ],
     "outbox": [Waiting(1, MESSAGE, AT + 6)],
     "deliveries": [(4, 2**63 - 1), (5, 0)],
     "replies": [None] * REPLIES,

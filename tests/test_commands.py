@@ -1,0 +1,302 @@
+"""Commands, as far as they need no socket: what they do, what they are answered, and what a crash leaves."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from stream_detector.commands import ERRORS, NOT_YET, REQUESTS, Commands, Message
+from stream_detector.core.events import COMMAND_RESULTS
+from stream_detector.core.records import Feedback
+from stream_detector.processing import Decision
+from tests.keeping import SECOND, Kept
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RANGE = {"channels": {"x": {"max": 10}}, "alerts": {"clear_after": 2}}
+
+
+class Asked(Kept):
+    """A service without sockets that takes commands."""
+
+    def open(self) -> None:
+        """Start as a service does."""
+        super().open()
+        self.commands = Commands(
+            "stream_detector",
+            self.processing,
+            answered=self.store.reply,
+            fetch=self.keeper.recovery.fetch,
+            look=lambda: ["forest"],
+        )
+
+    def decide(self, command: str, request: object, *, properties: bytes = b"", **said: Any) -> Decision:
+        """Take a request in; nothing is written yet."""
+        payload = request if isinstance(request, bytes) else json.dumps(request).encode()
+        decision = Decision()
+        message = Message(
+            f"stream_detector/cmd/{command}",
+            payload,
+            **{"retained": False, "whole": True, "properties": properties, "arrival": self.now, **said},
+        )
+        self.commands.take(decision, message)
+        return decision
+
+    def ask(self, command: str, request: object, **said: Any) -> list[dict[str, Any]]:
+        """Take a request in; return what is published."""
+        return self.conclude(self.decide(command, request, **said))
+
+    def raise_alert(self, device: str = "p", x: float = 50.0) -> str:
+        """Let a device be out of range; return the alert's id."""
+        self.now += SECOND
+        published = self.send((f"plant/n/{device}", {"values": {"x": x}}))
+        return next(str(one["id"]) for one in published if one["schema"] == "stream_detector.alert/1")
+
+    def calm(self, device: str = "p", count: int = 1) -> list[dict[str, Any]]:
+        """Let a device send usual readings; return what is published."""
+        out = []
+        for k in range(count):
+            self.now += SECOND
+            out += self.send((f"plant/n/{device}", {"values": {"x": 5.0 + k % 2}}))
+        return out
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Asked:
+    """Return a service with one stream."""
+    return Asked(tmp_path, stream=RANGE)
+
+
+def wanting(topic: str, correlation: bytes = b"") -> bytes:
+    """Return the properties of a request that says where its answer goes."""
+    out: Any = Properties(PacketTypes.PUBLISH)
+    out.ResponseTopic = topic
+    if correlation:
+        out.CorrelationData = correlation
+    packed = out.pack()
+    return bytes(packed[1 if packed[0] < 128 else 2 :])
+
+
+def test_an_alert_is_acknowledged_once(kept: Asked) -> None:
+    """It gets an event with the next number, the state says so, and a second one is answered without."""
+    alert = kept.raise_alert()
+    event, state, reply = kept.ask(
+        "ack", {"transaction": "t1", "id": alert, "by": "anna", "comment": "being\nwatched"}
+    )
+    assert (event["event"], event["id"], event["seq"], event["kind"]) == ("ack", alert, 2, "range")
+    assert (event["reason"], event["acknowledged"], event["prediction"]) == (
+        "acknowledged by anna: being watched",
+        True,
+        1,
+    )
+    assert event["ended_at"] is None
+    assert [each["acknowledged"] for each in state["active"]] == [True]
+    assert reply == {
+        "schema": "stream_detector.reply/1",
+        "transaction": "t1",
+        "command": "ack",
+        "ok": True,
+        "error": None,
+        "result": {"id": alert, "stream": "pumps", "device": "p", "acknowledged_by": "anna", "seq": 2},
+    }
+    (again,) = kept.ask("ack", {"transaction": "t2", "id": alert})
+    assert (again["ok"], again["result"]["already"]) == (True, True)
+    assert kept.total("alert_events_total", event="ack") == 1
+    assert kept.total("alerts_active") == 1
+
+
+def test_an_acknowledged_alert_goes_on(kept: Asked) -> None:
+    """It ends as any other, and the relapse that opens it again was not seen by anybody."""
+    alert = kept.raise_alert()
+    kept.ask("ack", {"transaction": 1, "id": alert})
+    (cleared,) = [one for one in kept.calm(count=2) if "event" in one]
+    assert (cleared["event"], cleared["seq"], cleared["id"]) == ("clear", 3, alert)
+    (refused,) = kept.ask("ack", {"transaction": 2, "id": alert})
+    assert refused["error"]["code"] == "not_found"
+    assert kept.raise_alert() == alert
+    assert kept.ask("ack", {"transaction": 3, "id": alert})[0]["seq"] == 5
+
+
+def test_a_transaction_is_carried_out_once(kept: Asked) -> None:
+    """Asked again, in the same read, later, after a crash: the answer is the one it had."""
+    alert = kept.raise_alert()
+    request = {"transaction": "t", "id": alert, "by": "anna"}
+    decision = kept.decide("ack", request)
+    message = Message("stream_detector/cmd/ack", json.dumps(request).encode(), False, True, b"", kept.now)
+    kept.commands.take(decision, message)
+    *_, first, second = kept.conclude(decision)
+    assert first == second
+    assert kept.ask("ack", request) == [first]
+    kept.crash()
+    assert kept.ask("ack", request) == [first]
+    assert kept.ask("forget", {"transaction": "t", "stream": "pumps", "device": "?"})[0]["ok"] is False
+    kept.now += 86_400 * SECOND + 1
+    kept.ask("ack", {"transaction": "other", "id": alert})
+    assert kept.ask("ack", request)[0]["result"]["already"] is True
+
+
+def test_what_was_not_written_was_not_done(kept: Asked) -> None:
+    """A crash before the commit takes the command back, its answer too."""
+    alert = kept.raise_alert()
+    kept.keeper.keep(kept.decide("ack", {"transaction": "t", "id": alert}))
+    kept.crash()
+    assert kept.ask("ack", {"transaction": "t", "id": alert})[0]["seq"] == 2
+
+
+@pytest.mark.parametrize("durability", ["journal", "checkpoint"])
+def test_an_acknowledgement_outlives_a_crash(tmp_path: Path, durability: str) -> None:
+    """So does the number of the event that follows."""
+    kept = Asked(tmp_path, stream={**RANGE, "durability": durability})
+    alert = kept.raise_alert()
+    kept.ask("ack", {"transaction": "t", "id": alert})
+    kept.crash()
+    assert kept.ask("ack", {"transaction": "u", "id": alert})[0]["result"]["already"] is True
+    (cleared,) = [one for one in kept.calm(count=2) if "event" in one]
+    assert cleared["seq"] == 3
+
+
+def test_a_device_is_forgotten(kept: Asked) -> None:
+    """Its alerts end, its retained state is emptied, its row goes; speaking again, it is a new one."""
+    alert = kept.raise_alert()
+    kept.calm("q", count=3)
+    decision = kept.decide("forget", {"transaction": "t", "stream": "pumps", "device": "p"})
+    event, state, reply = (publication for _, publication in decision.publications)
+    kept.conclude(decision)
+    cleared = json.loads(event.payload)
+    assert (cleared["event"], cleared["id"], cleared["reason"]) == (
+        "clear",
+        alert,
+        "the device was forgotten",
+    )
+    assert (state.topic, state.payload, state.retain) == ("stream_detector/state/pumps/p", b"", True)
+    assert json.loads(reply.payload)["result"] == {"stream": "pumps", "device": "p", "state": "alerting"}
+    assert kept.total("devices") == 1
+    assert kept.total("alerts_active") == 0
+    kept.crash()
+    assert set(kept.states()) == {"q"}
+    assert kept.total("devices") == 1
+    assert kept.store.row("pumps", "p") is None
+    assert kept.raise_alert() != alert
+
+
+def test_a_slot_that_is_used_again_is_another_device(kept: Asked) -> None:
+    """Forgotten and met in one read: the row that is written is the new one's."""
+    kept.calm("p", count=3)
+    decision = kept.decide("forget", {"transaction": "t", "stream": "pumps", "device": "p"})
+    kept.processing.messages(decision, [b"plant/n/new"], [b'{"values": {"x": 1}}'], [0], kept.now)
+    kept.conclude(decision)
+    kept.crash()
+    assert set(kept.states()) == {"new"}
+
+
+def test_a_device_on_disk_is_forgotten(tmp_path: Path) -> None:
+    """One that has moved out of memory is found there."""
+    kept = Asked(tmp_path, stream=RANGE, max_devices=10)
+    for k in range(12):
+        kept.calm(f"d{k}")
+    assert kept.keeper.recovery.evicted["pumps"] > 0
+    (gone,) = [name for name in ("d0",) if name not in kept.states()]
+    assert kept.ask("forget", {"transaction": "t", "stream": "pumps", "device": gone})[-1]["ok"]
+    kept.crash()
+    assert kept.store.row("pumps", gone) is None
+
+
+def test_feedback_is_in_the_journal(kept: Asked) -> None:
+    """For whoever trains or compares; also of alerts that are over."""
+    alert = kept.raise_alert()
+    (reply,) = kept.ask("feedback", {"transaction": "t", "id": alert, "verdict": "false_alert", "by": "bo"})
+    assert reply["result"] == {"id": alert, "verdict": "false_alert"}
+    found = [record for _, record in kept.store.records() if isinstance(record, Feedback)]
+    assert [(one.id, one.verdict, one.by) for one in found] == [(alert, "false_alert", "bo")]
+
+
+def test_reload_says_what_it_looks_for(kept: Asked) -> None:
+    """The outcome is an event of its own, some seconds later."""
+    assert kept.ask("reload", {"transaction": "t"})[0]["result"] == {"looking_for": ["forest"]}
+
+
+@pytest.mark.parametrize(
+    ("command", "request_", "code", "words"),
+    [
+        ("ack", {"transaction": "t"}, "bad_request", "missing required field `id`"),
+        ("ack", {"transaction": "t", "id": "x"}, "bad_request", "regex"),
+        ("ack", {"transaction": "t", "id": "0" * 24}, "not_found", "no open alert"),
+        ("feedback", {"transaction": "t", "id": "0" * 24, "verdict": "?"}, "bad_request", "Invalid enum"),
+        ("forget", {"transaction": "t", "stream": "pumps", "device": "?"}, "not_found", "no device pumps/?"),
+        ("forget", {"transaction": "t", "stream": "?", "device": "p"}, "not_found", "no device ?/p"),
+        ("dance", {"transaction": "t"}, "unknown_command", "there are: ack, feedback"),
+        *[(name, {"transaction": "t"}, "not_supported", "does not know the command") for name in NOT_YET],
+    ],
+)
+def test_a_request_that_is_wrong_is_answered(
+    kept: Asked, command: str, request_: object, code: str, words: str
+) -> None:
+    """By a code for programs, and a sentence for people."""
+    (reply,) = kept.ask(command, request_)
+    assert (reply["ok"], reply["result"], reply["error"]["code"]) == (False, None, code)
+    assert words in reply["error"]["message"]
+    assert kept.published[-1].topic == f"stream_detector/reply/{'unknown' if command == 'dance' else command}"
+    assert kept.total("commands_total", result=code) == 1
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\xff", b"[]", b"7", b'{"id": "a"}', b'{"transaction": ""}', b'{"transaction": {}}', b"[" * 5000],
+)
+def test_what_cannot_be_answered_is_a_dead_letter(kept: Asked, payload: bytes) -> None:
+    """Without a transaction nobody would know whose answer it is."""
+    (letter,) = kept.ask("ack", payload)
+    assert (letter["schema"], letter["reason"]) == ("stream_detector.deadletter/1", "command")
+    assert letter["topic"] == "stream_detector/cmd/ack"
+    assert kept.total("commands_total", command="ack", result="dead_letter") == 1
+    assert kept.total("messages_received_total") == 0
+
+
+def test_a_large_request_is_refused(kept: Asked) -> None:
+    """Of which only the beginning came, so it has no transaction."""
+    (letter,) = kept.ask("ack", b'{"transaction": "t", "comm', whole=False)
+    assert letter["message"] == "the request is too large"
+
+
+def test_a_retained_request_is_ignored(kept: Asked) -> None:
+    """Nobody asks now; it would be carried out at every start."""
+    alert = kept.raise_alert()
+    assert kept.ask("ack", {"transaction": "t", "id": alert}, retained=True) == []
+    assert kept.total("commands_total", command="ack", result="ignored") == 1
+
+
+def test_an_answer_goes_where_it_is_wanted(kept: Asked) -> None:
+    """To the response topic with its correlation data, which do for a transaction, too."""
+    alert = kept.raise_alert()
+    properties = wanting("me/answers", b"\x00\x01")
+    *_, first = kept.ask("ack", {"id": alert}, properties=properties)
+    answer = kept.published[-1]
+    assert (answer.topic, answer.correlation, answer.once) == ("me/answers", b"\x00\x01", True)
+    assert (first["transaction"], first["ok"]) == (None, True)
+    assert kept.ask("ack", {"id": alert}, properties=properties) == [first]
+    (refused,) = kept.ask("ack", b"nonsense", properties=properties)
+    assert refused["error"]["code"] == "bad_request"
+    assert kept.ask("ack", {"id": alert}, properties=properties) == [first]
+
+
+@pytest.mark.parametrize(
+    "topic",
+    ["a/#", "+", "$SYS/x", "stream_detector/alert/pumps/p", "stream_detector/cmd/ack", "plant/n/p", "a\nb"],
+)
+def test_an_answer_is_no_input(kept: Asked, topic: str) -> None:
+    """A response topic that we read ourselves, or that no topic can be, is not used."""
+    (reply,) = kept.ask("ack", {"transaction": "t", "id": "0" * 24}, properties=wanting(topic))
+    assert reply["error"]["code"] == "not_found"
+    assert kept.published[-1].topic == "stream_detector/reply/ack"
+
+
+def test_the_words_are_told_apart(kept: Asked) -> None:
+    """Every error code is a result that is counted, and every command has its request."""
+    assert set(ERRORS) < set(COMMAND_RESULTS)
+    assert set(REQUESTS) == set(kept.commands._handlers)
+    assert not set(REQUESTS) & set(NOT_YET)
