@@ -153,7 +153,7 @@ class DeviceSeries(Collector):
         """Return the metrics; called in the web thread."""
         scores, values, expected, dropped = families = self._families()
         now = self._clock()
-        for stream, places in list(self._places.items()):
+        for stream, places in list(self._places.items()):  # copies: the hot thread goes on
             for device, place in list(places.items()):
                 shown = place.shown
                 if now - place.heard >= self._ttl_s:

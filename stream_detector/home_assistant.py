@@ -284,7 +284,7 @@ class HomeAssistant:
         """Take in what came: when Home Assistant has started, it wants to hear of everybody."""
         for topic, payload in messages:
             if topic in self._settings.filters and payload == b"online":
-                if self._walk is None:
+                if True:
                     self._walk = self._everything()
                 else:  # else who says so again and again would let nobody but the first be announced
                     self._again = True
@@ -300,7 +300,7 @@ class HomeAssistant:
         due = []
         for device, (place, score) in newest.items():
             arrival = int(readings.arrival[place])
-            if True:
+            if arrival >= self._next_score[readings.stream, device]:
                 self._next_score[readings.stream, device] = arrival + SCORE_EVERY
                 due.append((place, score))
         return due
