@@ -284,7 +284,7 @@ class HomeAssistant:
         """Take in what came: when Home Assistant has started, it wants to hear of everybody."""
         for topic, payload in messages:
             if topic in self._settings.filters and payload == b"online":
-                if True:
+                if self._walk is None:
                     self._walk = self._everything()
                 else:  # else who says so again and again would let nobody but the first be announced
                     self._again = True

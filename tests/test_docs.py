@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import itertools
+import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -22,9 +27,13 @@ from prometheus_client import CollectorRegistry
 
 from stream_detector.cli import app
 from stream_detector.core.records import NO_SEQ
+from stream_detector.errors import ConfigurationError, StateError
 from stream_detector.formats.intake import Intake
+from stream_detector.mqtt import sentences as broker_sentences
+from stream_detector.mqtt.settings import BrokerSettings
 from stream_detector.publications import timestamp
 from stream_detector.settings import ENV_PREFIX, Settings, validate
+from stream_detector.storage.store import Store
 from stream_detector.telemetry import Telemetry
 from tests.formats.decoding import NOW, Room
 from tests.pages import DOCS, PAGES, ROOT, Block, anchors, blocks, links, words
@@ -244,6 +253,114 @@ def test_every_setting_exists(page: Path) -> None:
         assert is_key(variable.lower().split("__")), variable
 
 
+# -- what the program says --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sentences() -> tuple[Any, ...]:
+    """Return all sentences that are found in the code, as docs/reference/messages.md lists them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DOCS)
+        found: tuple[Any, ...] = importlib.import_module("generating.messages").collect()
+    return found
+
+
+def test_every_reason_is_explained(sentences: tuple[Any, ...]) -> None:
+    """Each reason of /readyz and each refusal of state_dir is found in Troubleshooting by its words."""
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8").replace("`", "")
+    told = [sentence.text for sentence in sentences if sentence.kind in {"not ready", "state"}]
+    assert len(told) > 25
+    for text in told:
+        own = [phrase for phrase in phrases(text) if sum(phrase in other for other in told) <= ALIKE]
+        assert any(phrase in page for phrase in own or phrases(text)), text
+
+
+MEANINGFUL = 12
+"""Letters by which one can find a sentence."""
+ALIKE = 2
+"""So many sentences may be found by the same words: those that mean the same."""
+
+
+def phrases(text: str) -> Iterator[str]:
+    """Yield what a page may quote of a sentence: some words in a row that never change."""
+    for part in text.split("…"):
+        words = part.split()
+        for start, end in itertools.combinations(range(len(words) + 1), 2):
+            phrase = " ".join(words[start:end]).strip(".,;:()'")
+            if len(phrase) >= MEANINGFUL:
+                yield phrase
+
+
+def said() -> Iterator[str]:
+    """Yield sentences that the program really says."""
+    values = {
+        "Address": BrokerSettings(url="mqtt://broker.example").address,
+        "Exception": OSError(111, "Connection refused"),
+        "Exception | None": None,
+        "bool": True,
+        "float": 30.0,
+        "int": 0x87,
+        "str": "plant/#",
+    }
+    for _, function in inspect.getmembers(broker_sentences, inspect.isfunction):
+        if function is not broker_sentences.words:
+            wanted = inspect.signature(function).parameters.values()
+            needed = {one.name: values[str(one.annotation)] for one in wanted if one.default is one.empty}
+            yield function(**needed)
+    for content in (
+        {},
+        {"streams": {"a": {"topic": "a/{device}", "windw": 3}}},
+        {"streams": {"a": {"topic": "a/{device}"}, "b": {"topic": "a/+"}}},
+        {"streams": {"a": {"topic": "stream_detector/{device}"}}},
+        {"streams": {"a b": {"topic": "a/{device}"}}},
+        {"streams": {"a": {"topic": "a/x{device}"}}},
+        {"streams": {"a": {"topic": "a/#", "format": "scalar"}}},
+        {"streams": {"a": {"topic": "a/{device}"}}, "http": {"listen": "0.0.0.0:1"}},
+        {"streams": {"a": {"topic": "a/{device}"}}, "broker": {"url": "http://broker"}},
+        {"streams": {"a": {"topic": "a/{device}"}}, "broker": {"password": "x"}},
+    ):
+        with pytest.raises(ConfigurationError) as refused:
+            validate(content, where="config.yaml")
+        yield str(refused.value)
+
+
+def state_refusals(folder: Path) -> Iterator[str]:
+    """Yield how a state_dir is refused that is damaged, is in use, or comes from the future."""
+    (folder / "state.db").write_bytes(b"no database")
+    for _ in range(2):
+        with pytest.raises(StateError) as refused:
+            Store(folder)
+        yield str(refused.value)
+    store = Store(folder, allow_empty=True)
+    with pytest.raises(StateError) as refused:
+        Store(folder)
+    yield str(refused.value)
+    store.close()
+    with sqlite3.connect(folder / "state.db") as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(StateError) as refused:
+        Store(folder)
+    yield str(refused.value)
+
+
+def test_what_is_said_stands_on_the_page(sentences: tuple[Any, ...], tmp_path: Path) -> None:
+    """A sentence that somebody really gets is among those that the page lists."""
+    for text in [*said(), *state_refusals(tmp_path)]:
+        if "field required" not in text.lower() and "Input should be" not in text:
+            assert any(sentence.pattern.search(text) for sentence in sentences), text
+
+
+def test_each_rule_of_prometheus_has_its_place_in_troubleshooting() -> None:
+    """The `runbook` of an alerting rule leads to a heading that is there."""
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/rules/alerts.yml").read_text(encoding="utf-8"))
+    named = [rule["annotations"]["runbook"] for group in rules["groups"] for rule in group["rules"]]
+    assert len(named) > 10
+    for runbook in named:
+        page, anchor = urldefrag(runbook)
+        assert anchor in anchors(ROOT / page), runbook
+
+
 # -- links and the site -----------------------------------------------------------------------------
 
 
@@ -287,7 +404,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site as `make site` does, elsewhere."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=100
+    )
     assert done.returncode == 0, done.stderr
     return folder
 

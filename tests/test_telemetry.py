@@ -24,7 +24,7 @@ from stream_detector.core.events import (
     ModelRefused,
     Rejected,
 )
-from stream_detector.core.records import Gap, Tick
+from stream_detector.core.records import Forgotten, Gap, Tick
 from stream_detector.processing import Decision
 from stream_detector.telemetry import SCORE_BUCKETS, SECONDS_BUCKETS, Telemetry
 from tests.bench import NOW, SECOND, Bench, listen
@@ -279,6 +279,16 @@ def test_a_device_is_in_one_state() -> None:
     bench.send(("plant/n/p", {"ts": 1_767_226_001, "values": {"x": 2.0}}))
     seen.append(states())
     assert seen == [{"warming_up": 1}, {"ok": 1}, {"alerting": 1}, {"silent": 1}, {"alerting": 1}]
+
+
+def test_a_forgotten_device_is_in_no_state() -> None:
+    """Neither it nor its open alerts count any more; who was never there changes nothing."""
+    bench = Bench(channels={"x": {"max": 80}})
+    bench.send(("plant/n/p", {"ts": 1_767_225_600, "values": {"x": 99}}))
+    assert (bench.total("devices"), bench.total("alerts_active")) == (1, 1)
+    for device in ("p", "p", "nobody"):
+        bench.record(Forgotten(bench.now, "pumps", device))
+    assert (bench.total("devices"), bench.total("alerts_active")) == (0, 0)
 
 
 def test_gaps_in_the_numbering() -> None:

@@ -138,8 +138,10 @@ class _Module:
                 yield "not ready", node.value
             if isinstance(node, ast.Call) and _called(node) == "append":
                 yield "not ready", node.args[0]
-        elif isinstance(node, ast.Assign) and _is_problem(node.targets[0]):
+        elif isinstance(node, ast.Assign) and _named(node.targets[0], "problem"):
             yield "log", node.value
+        elif isinstance(node, ast.Assign) and _named(node.targets[0], "what") and name in CONFIGURATION:
+            yield "configuration", node.value
         elif isinstance(node, ast.Call):
             kind, place = _kind(node, name)
             yield from ((kind, each) for each in node.args[place : place + 1] if kind)
@@ -201,8 +203,8 @@ def _kind(node: ast.Call, module: str) -> tuple[str, int]:  # noqa: PLR0911 - on
     return "", 0
 
 
-def _is_problem(node: ast.expr) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr == "problem"
+def _named(node: ast.expr, name: str) -> bool:
+    return name in {getattr(node, "attr", ""), getattr(node, "id", "")}
 
 
 def _called(node: ast.Call) -> str:

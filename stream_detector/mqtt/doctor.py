@@ -30,6 +30,8 @@ TOLD_S = 1.0
 """What is retained, or queued for us, comes without a pause."""
 MISSED = 1500
 """Messages that a session misses: more than Mosquitto keeps unless it is told to."""
+OPEN = 150
+"""Messages that a session leaves unacknowledged."""
 MISSED_EXPIRY_S = 60
 LEAST_OPEN = 100
 """Messages on their way to us: with fewer, the waiting for our disk adds up."""
@@ -447,77 +449,88 @@ class Doctor:
         )
         if not self.broker.session_expiry_s:
             return
-        filters = [(topic, 1)]
-        with self._guest(name, filters, expiry_s=MISSED_EXPIRY_S) as leaving:
-            leaving.until(lambda: leaving.link.ready)
-        codes = speaker.publish([(topic, b"%d" % number) for number in range(MISSED)])
-        crashed = self._returns(name, filters, silent=True)
-        back = self._returns(name, filters)
-        self._erase(name)
-        if not crashed.link.session_present:
+        taken = self._leave(speaker, name, topic, MISSED)
+        back = self._return(name, topic, MISSED)
+        kept = len(set(back.heard))
+        if not back.link.session_present:
             problem = (
                 "the broker forgets us when we leave: what comes meanwhile is lost; let it keep sessions"
             )
             yield Finding("warn", "session", problem)
-            return
-        taken = sum(code is not None and not _refused(code) for code in codes)
-        first, second = ({payload for _, payload in guest.heard} for guest in (crashed, back))
-        if len(first | second) < taken:
+        elif kept < taken:
             yield Finding(
                 "warn",
                 "queue",
-                f"of {taken} messages that it has acknowledged, the broker keeps {len(first | second)} for a"
-                " session that is away, and drops the rest; set its max_queued_messages far above what comes"
-                " while we are away (deploy/mosquitto)",
+                f"of {taken} messages that it has acknowledged, the broker keeps {kept} for a session that is"
+                " away, and drops the rest; set its max_queued_messages far above what comes while we are"
+                " away (deploy/mosquitto)",
             )
         else:
             yield Finding(
                 "ok", "queue", f"a session that was away got all {taken} messages that it had missed"
             )
-        yield from _sending(first, second, back.marked, taken)
+        if back.link.session_present:
+            self._leave(speaker, name, topic, OPEN)
+            crashed = self._return(name, topic, OPEN, silent=True)
+            yield from _sending(crashed, self._return(name, topic, len(set(crashed.heard))))
+        self._erase(name)
 
-    def _returns(self, name: str, filters: Sequence[tuple[str, int]], *, silent: bool = False) -> _Guest:
+    def _leave(self, speaker: _Guest, name: str, topic: str, count: int) -> int:
+        """Let a session begin and leave, and publish what it misses; return how many were taken for it."""
+        with self._guest(name, [(topic, 1)], expiry_s=MISSED_EXPIRY_S) as leaving:
+            leaving.until(lambda: leaving.link.ready)
+        codes = speaker.publish([(topic, b"%d" % number) for number in range(count)])
+        return sum(code is not None and not _refused(code) for code in codes)
+
+    def _return(self, name: str, topic: str, count: int, *, silent: bool = False) -> _Guest:
         """Come back to a session, take what comes without a pause, and leave; silent: acknowledge nothing."""
-        with self._guest(name, filters, expiry_s=MISSED_EXPIRY_S) as guest:
+        with self._guest(name, [(topic, 1)], expiry_s=MISSED_EXPIRY_S) as guest:
             guest.silent = silent
-            guest.until(lambda: guest.link.ready)
-            while guest.link.session_present and len(set(guest.heard)) < MISSED and guest.more():
+            guest.until(lambda: guest.link.ready or guest.heard)  # some grant nothing while we owe an answer
+            while guest.link.session_present and len(set(guest.heard)) < count and guest.more():
                 pass
         return guest
 
 
-def _sending(first: set[bytes], second: set[bytes], marked: set[bytes], taken: int) -> Iterator[Finding]:
+def _sending(crashed: _Guest, back: _Guest) -> Iterator[Finding]:
     """Say how the broker sends what waits, and how it sends again what was not acknowledged.
 
     Args:
-        first: What came while nothing was acknowledged.
-        second: What came after the next login.
-        marked: What of it the broker called sent before.
-        taken: How many there were.
+        crashed: Who came back to a session, and acknowledged nothing.
+        back: Who came next.
     """
-    if len(first) < min(LEAST_OPEN, taken):
+    count = len(set(crashed.heard))
+    if count < LEAST_OPEN:
         yield Finding(
             "note",
             "window",
-            f"the broker sends {len(first)} messages, then waits until they are on our disk: a slow disk"
-            " holds the stream back; let it send more at once (Mosquitto: max_inflight_messages, RabbitMQ:"
+            f"the broker sends {count} messages, then waits until they are on our disk: a slow disk holds the"
+            " stream back; let it send more at once (Mosquitto: max_inflight_messages, RabbitMQ:"
             " mqtt.prefetch)",
         )
     else:
-        yield Finding("fact", "window", f"the broker sends {len(first)} messages before any is acknowledged")
-    if first - second:
+        yield Finding(
+            "fact", "window", f"the broker sends {count} messages, or more, before any is on our disk"
+        )
+    sent = {payload for _, payload in crashed.heard}
+    if sent - {payload for _, payload in back.heard}:
         yield Finding(
             "warn",
             "again",
             "what was on its way when a connection broke comes again only after a while, behind newer"
-            " readings, and then counts as late; let the broker send it again within a second (NATS: ack_wait)",
+            " readings, and then counts as late; let the broker send it again within a second (NATS:"
+            " ack_wait)",
         )
-    elif first - marked:
+    elif sent - back.marked:
         yield Finding(
             "note",
             "again",
             "the broker does not mark what it sends again: after a crash a reading without ts and seq may"
             " count twice; let devices send one of them",
+        )
+    else:
+        yield Finding(
+            "fact", "again", "the broker sends again at once what was not acknowledged, and says so"
         )
 
 

@@ -38,12 +38,13 @@ mkdir -p "$root"
 mount -t tmpfs tmpfs "$root"
 mkdir -p "$root/usr" "$root/proc" "$root/dev" "$root/tmp" "$root/opt/stream-detector" \
     "$root/etc/stream-detector" "$root/secrets" "$root/var/lib/stream-detector"
-for name in bin lib lib64; do
+for name in bin lib lib64 sbin; do
     ln -s usr/$name "$root/$name"
 done
-cp /etc/ld.so.cache /etc/nsswitch.conf /etc/hosts "$root/etc/"
+cp -R /etc/ld.so.conf /etc/ld.so.conf.d /etc/nsswitch.conf /etc/hosts "$root/etc/"
 mount --bind /usr "$root/usr"
 [ "$python" = - ] || mount --bind "$python" "$root/usr/local"
+chroot "$root" /sbin/ldconfig -X # /usr/local has libraries of its own now
 mount --rbind /dev "$root/dev"
 mount --rbind /proc "$root/proc"
 mount -t tmpfs -o size=64m,mode=1777,noexec,nosuid,nodev tmpfs "$root/tmp"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from itertools import combinations
 from math import isfinite
 from pathlib import Path
@@ -90,10 +91,8 @@ def queries(board: dict[str, Any]) -> Iterator[Query]:
 def of_the_page() -> Iterator[Query]:
     """Yield the queries that our page proposes for alerts."""
     for number, expr in enumerate(re.findall("```promql\n(.*?)\n```", PAGE.read_text(), re.DOTALL), 1):
-        labels = re.findall(r"by \((.*?)\)", expr)
-        yield Query(
-            f"query {number} of the page", expr, newest=True, labels={*", ".join(labels).split(", ")} - {""}
-        )
+        labels = {name for by in re.findall(r"by \((.*?)\)", expr) for name in by.split(", ")}
+        yield Query(f"query {number} of the page", expr, newest=True, labels=labels)
 
 
 def used_variables(text: str) -> set[str]:
@@ -294,19 +293,29 @@ def test_every_query_has_an_answer(start_mosquitto: Callable[..., Mosquitto], tm
     with service, Prometheus(tmp_path / "prometheus", scrape=[service.url]) as prometheus:
         service.wait_ready()
         everything_happens(mosquitto, service, prometheus)
-        instance = service.url.removeprefix("http://")
-        missing = {}
-        for values in (
-            {"stream": ".*", "instance": instance, "device": "pump 1", "channel": "vibration"},
-            {"stream": "pumps", "instance": instance, "device": STRANGE, "channel": "vibration"},
-        ):
-            for name, board in BOARDS.items():
-                if name == "device":
-                    values["stream"] = "pumps"  # one at a time
-                for query in (*queries(board), *of_the_page()):
-                    if problem := no_answer(prometheus, query, values, began):
-                        missing[name, query.where] = problem
-    assert not missing, "\n".join(f"{where}: {problem}" for where, problem in missing.items())
+        asked = [*everything_asked(service.url.removeprefix("http://"))]
+        problems: list[str] = []
+
+        def all_answered() -> bool:
+            answers = [(where, no_answer(prometheus, expr, query, began)) for where, expr, query in asked]
+            problems[:] = [f"{where}: {problem}" for where, problem in answers if problem]
+            return not problems
+
+        with suppress(AssertionError):
+            wait_for(all_answered)
+    assert not problems, "\n".join(problems)
+
+
+def everything_asked(instance: str) -> Iterator[tuple[str, str, Query]]:
+    """Yield all queries, each for two choices at the top: where it stands, as Grafana sends it, as it is."""
+    for stream, device in ((".*", "pump 1"), ("pumps", STRANGE)):
+        values = {"stream": stream, "device": device, "channel": "vibration", "instance": instance}
+        for name, board in BOARDS.items():
+            chosen = {**values, "stream": "pumps"} if name == "device" else values
+            for query in queries(board):
+                yield f"{name} of {chosen}, {query.where}", as_grafana_asks(query.expr, chosen), query
+    for query in of_the_page():
+        yield query.where, query.expr, query
 
 
 def everything_happens(mosquitto: Mosquitto, service: RunningService, prometheus: Prometheus) -> None:
@@ -340,22 +349,14 @@ def everything_happens(mosquitto: Mosquitto, service: RunningService, prometheus
     prometheus.wait_for("stream_detector_mqtt_reconnects_total >= 1")
 
 
-def no_answer(prometheus: Prometheus, query: Query, values: dict[str, str], began: float) -> str:
-    """Return why a query has no answer; empty if it has one."""
-    expr = as_grafana_asks(query.expr, values)
-    found: list[tuple[dict[str, str], list[float]]] = []
-
-    def answered() -> bool:
-        if query.newest:
-            found[:] = [(labels, [value]) for labels, value in prometheus.query(expr)]
-        else:
-            answer = prometheus.query_range(expr, began, time.time(), 1.0)
-            found[:] = [(labels, [value for _, value in pairs]) for labels, pairs in answer]
-        return any(isfinite(value) for _, numbers in found for value in numbers)
-
-    try:
-        wait_for(answered, 5.0)
-    except AssertionError:
+def no_answer(prometheus: Prometheus, expr: str, query: Query, began: float) -> str:
+    """Return why a query, asked as `expr`, has no answer; empty if it has one."""
+    if query.newest:
+        found = [(labels, [value]) for labels, value in prometheus.query(expr)]
+    else:
+        answer = prometheus.query_range(expr, began, time.time(), 1.0)
+        found = [(labels, [value for _, value in pairs]) for labels, pairs in answer]
+    if not any(isfinite(value) for _, numbers in found for value in numbers):
         return f"no number: {expr}, only {found}"
     without = [labels for labels, _ in found if not query.labels <= labels.keys()]
     return f"not all have {query.labels}: {without}" if without else ""

@@ -12,7 +12,7 @@ import pytest
 
 from stream_detector.mqtt.broker import EmbeddedBroker
 from tests.brokers import Peer, wait_for
-from tests.peers.nodered import DEPLOY
+from tests.peers.nodered import DEPLOY, PROGRAM
 from tests.stack.machine import NAME, STREAM, STREAMS, Machine
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stack
 
 FLOWS = DEPLOY / "flows.json"
+AS_IT_COMES = PROGRAM.with_name("settings.js")
 ALERT_TOPIC = f"stream_detector/alert/{STREAM}/{NAME}"
 KINDS = {
     "unusual": {"point", "pattern", "drift", "class"},
@@ -209,15 +210,20 @@ def test_a_refused_acknowledgement_is_shown(
 def test_a_command_that_nobody_answers_is_told(
     mosquitto: Mosquitto, start_node_red: Callable[..., NodeRed]
 ) -> None:
-    """Where no service runs, or the login may not send commands, the flow says so and goes on."""
+    """Where no service runs, or the login may not send commands, the flow says so; no other reply is ours."""
     node_red = start_node_red(mosquitto.port)
     with Peer(mosquitto.port) as peer:
+        peer.subscribe("stream_detector/cmd/#")
         say(peer, alert())
-    wait_until_taken(node_red, alert())
-    node_red.press("acknowledge")
+        wait_until_taken(node_red, alert())
+        node_red.press("acknowledge")
+        peer.wait_for(lambda messages: messages)
+        peer.publish("stream_detector/reply/ack", json.dumps({"transaction": "of somebody else", "ok": True}))
     told = node_red.wait_for("no answer")
     assert told["request"] == {"command": "ack", "id": alert()["id"]}
     node_red.wait_for_status("command", "no answer to ack")
+    assert len(node_red.seen("reply")) == 1
+    assert node_red.seen("done") == []
 
 
 def test_the_automatic_acknowledgement_once_switched_on(
@@ -270,9 +276,11 @@ def test_a_restart_of_node_red_misses_nothing_and_repeats_nothing(
 
 
 def test_it_works_at_the_broker_inside(start_node_red: Callable[..., NodeRed]) -> None:
-    """The flow speaks MQTT 3.1.1, as the broker of `make demo` does on its port."""
+    """In a Node-RED as it comes, told by variables, and with MQTT 3.1.1, as `make demo` speaks it."""
     with EmbeddedBroker() as broker:
-        node_red = start_node_red(broker.port)
+        node_red = start_node_red(
+            broker.port, env={"MQTT_USER": "", "MQTT_PASSWORD": ""}, settings=AS_IT_COMES
+        )
         with Peer(broker.port, mqtt5=False) as peer:
             peer.publish("stream_detector/status", "online", retain=True)
             node_red.wait_for_status("service", "online")

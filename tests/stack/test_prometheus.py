@@ -86,6 +86,13 @@ def test_an_alert_is_tested_at_work_and_at_rest(alert: dict[str, Any]) -> None:
     assert set(cases) == {True, False}
 
 
+def test_the_page_lists_the_alerts() -> None:
+    """All of them, in the order of the file, with their severity and how long they wait."""
+    page = (ROOT / "docs" / "prometheus.md").read_text()
+    listed = re.findall(r"^\| `(StreamDetector\w+)` \| (\w+) \| (\w+) \|", page, re.MULTILINE)
+    assert listed == [(name, alert["labels"]["severity"], alert["for"]) for name, alert in ALERTS.items()]
+
+
 # -- a Prometheus that reads a service -----------------------------------------------------------------
 
 
