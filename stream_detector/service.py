@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, cast
 
 from prometheus_client import CollectorRegistry
 
-from stream_detector import __version__, failpoints
+from stream_detector import __version__
 from stream_detector.clock import Clock
 from stream_detector.commands import Commands, Message
 from stream_detector.core.events import ModelRefused
@@ -41,8 +41,8 @@ from stream_detector.models.reload import Loaded
 from stream_detector.mqtt.broker import EmbeddedBroker
 from stream_detector.mqtt.frames import Received
 from stream_detector.mqtt.link import Link
-from stream_detector.mqtt.publisher import Publisher
 from stream_detector.neighbours import Neighbours
+from stream_detector.outlet import Outlet
 from stream_detector.processing import (
     Decision,
     Processing,
@@ -76,15 +76,12 @@ COMPLAIN_S = 60.0
 STOP_S = 1.5
 NOTE_S = 0.1
 """The gauges of the outbox are at most so old."""
-TRY_AGAIN_S = 0.25
-"""What could not be written is written again after this pause."""
 START_OVER = 5
 """So many errors that nobody expected in ten minutes, and the process ends."""
 WAITING = 64
 """So many batches may wait while nothing can be written; what comes at QoS 0 then is ignored."""
 HOME_ASSISTANT = "home_assistant"
 DROPPED = "$SYS/broker/publish/messages/dropped"
-ALERTS = "alert"
 
 
 class Service:
@@ -191,15 +188,10 @@ class Service:
         self._keeper.note("filters", sorted({*formerly, *self._filters}))
         self._home_assistant.begin(self._keeper.fact(HOME_ASSISTANT))
         self._keeper.note(HOME_ASSISTANT, self._home_assistant.fact)
-        self._publisher = Publisher(self._link)
-        for waiting in self._store.outbox():
-            if waiting.number not in self._keeper.confirmed:
-                self._put(waiting.number, waiting.publication, waiting.at)
+        self._outlet = Outlet(
+            self.settings, self.processing, self._keeper, self._store, self.telemetry, self._link
+        )
         self._inbox: deque[tuple[Received, bool]] = deque()  # and whether it is one that failed with others
-        self._unacknowledged: list[Received] = []  # without their messages
-        self._untold: list[tuple[Decision, list[tuple[int, Publication]], Received | None]] = []
-        self._storage_problem: StorageError | None = None
-        self._try_again_at = 0.0
         self._announced = 0
         self._drains = False
         self._standing = (False, 0)
@@ -222,7 +214,7 @@ class Service:
                 self.processing.record(decision, chosen)
             for warning in model.warnings if model else ():
                 self.telemetry.say("%s", warning)
-        self._conclude(decision)
+        self._outlet.conclude(decision)
 
     @property
     def ready(self) -> bool:
@@ -279,20 +271,22 @@ class Service:
         if received is not None:
             self._inbox.append((self._spared(received) if self._overfull else received, False))
         self._follow_session()
-        if self._written():
+        if self._outlet.written():
             self._follow_gaps()
-        while self._inbox and self._written():
+        while self._inbox and self._outlet.written():
             self._batch(*self._inbox.popleft())
-        if self._written():
+        if self._outlet.written():
             self._reload()
-        if self._written():
+        if self._outlet.written():
             self._tick()
-        if self._written():
-            self._write()
-        self._acknowledge()
+        if self._outlet.written():
+            self._outlet.write()
+        elif self._deaf_since is None:  # what waits is not heard
+            self._deaf_since = self.clock()
+        self._outlet.acknowledge()
         self._follow_connection()
         self._introduce()
-        self._pump()
+        self._outlet.pump()
 
     def _batch(self, received: Received, alone: bool) -> None:  # noqa: FBT001 - as the inbox holds it
         """Decide about what one read brought; what the core cannot take is found message by message."""
@@ -316,7 +310,7 @@ class Service:
             return
         if taken.own:
             self._listen(taken)
-        self._conclude(decision, received)
+        self._outlet.conclude(decision, received)
 
     def _isolate(self, received: Received, error: Exception, *, alone: bool) -> None:
         """Restore memory, and take a batch again, message by message: the one that fails again is refused."""
@@ -334,44 +328,7 @@ class Service:
         self.processing.refuse_message(
             decision, received.topics[0], received.payloads[0], received.arrival, error
         )
-        self._conclude(decision, received)
-
-    def _conclude(self, decision: Decision, received: Received | None = None) -> None:
-        """Write what was decided, then tell it; what waits for the disk is told later."""
-        self._untold.append((decision, self._keeper.keep(decision), received))
-        if received is not None or decision.publications or self._keeper.due:
-            self._write()
-
-    def _write(self) -> None:
-        """Commit where something has to be, and tell what is on disk by then."""
-        if self._keeper.due:
-            try:
-                self._keeper.commit()
-            except StorageError as error:
-                self._storage_problem = error
-                if self._deaf_since is None:  # what waits is not heard
-                    self._deaf_since = self.clock()
-                self._try_again_at = time.monotonic() + TRY_AGAIN_S
-                self.telemetry.complain("storage", "%s", error)
-                return
-            failpoints.reach("after commit")
-        if self._storage_problem is not None:
-            self._storage_problem = None
-            self.telemetry.say("state_dir can be written again")
-        untold, self._untold = self._untold, []
-        for decision, outgoing, received in untold:
-            self.processing.tell(decision)
-            if received is not None and any(received.packet_ids):
-                self._unacknowledged.append(Received(packet_ids=received.packet_ids, epoch=received.epoch))
-            self._acknowledge()
-            for number, publication in outgoing:
-                self._put(number, publication)
-
-    def _written(self) -> bool:
-        """Return whether everything is on disk that has to be; try again where it was not, now and then."""
-        if self._storage_problem is not None and time.monotonic() >= self._try_again_at:
-            self._write()
-        return self._storage_problem is None
+        self._outlet.conclude(decision, received)
 
     def _start_over(self, error: Exception) -> None:
         """Begin anew from what is on disk: what was not acknowledged comes again."""
@@ -397,7 +354,7 @@ class Service:
 
     @property
     def _overfull(self) -> bool:
-        return self._publisher.overfull or len(self._inbox) >= WAITING
+        return self._outlet.publisher.overfull or len(self._inbox) >= WAITING
 
     def _spared(self, received: Received) -> Received:
         """Count the messages at QoS 0 as ignored, and return the others."""
@@ -406,36 +363,6 @@ class Service:
             tally = Tally(received=ignored, ignored=Counter(overload=ignored))
             self.telemetry.messages({"": tally}, received.arrival)
         return kept
-
-    def _acknowledge(self) -> None:
-        """Acknowledge in order, but nothing while the broker owes us: it stops at what it may have open."""
-        if self._publisher.full:
-            epoch = self._link.epoch  # what came on an earlier connection comes again
-            self._unacknowledged = [batch for batch in self._unacknowledged if batch.epoch == epoch]
-            return
-        if self._unacknowledged:
-            failpoints.reach("before acknowledgements")
-            for batch in self._unacknowledged:
-                self._link.acknowledge(batch)
-            self._unacknowledged.clear()
-            failpoints.reach("after acknowledgements")
-
-    def _put(self, number: int, publication: Publication, at: int = 0) -> None:
-        self._publisher.put(
-            publication.topic,
-            publication.payload,
-            qos=publication.qos,
-            retain=publication.retain,
-            once=publication.once,
-            correlation=publication.correlation,
-            heard=publication.topic.startswith(f"{self.settings.topics.base}/{ALERTS}/"),
-            number=number,
-            at=at,
-        )
-
-    def _pump(self) -> None:
-        self._keeper.confirm(self._publisher.pump())
-        failpoints.reach("after publish")
 
     def _reload(self) -> None:
         for report in self._watcher.take():
@@ -450,7 +377,7 @@ class Service:
                         now, report.stream, report.name, report.version, report.reason, report.message
                     ),
                 )
-            self._conclude(decision)
+            self._outlet.conclude(decision)
 
     def _tick(self) -> None:
         """Let time pass: only while we would have heard, once a second."""
@@ -459,12 +386,12 @@ class Service:
             self._ticked = now
             decision = Decision()
             self.processing.record(decision, Tick(now))
-            self._conclude(decision)
+            self._outlet.conclude(decision)
 
     def _follow_gaps(self) -> None:
         """Record when we could not hear: without a connection or held back, then draining what piled up."""
         link, now = self._link, self.clock()
-        if not link.ready or self._publisher.full:
+        if not link.ready or self._outlet.publisher.full:
             self._drains = False
             if self._deaf_since is None:
                 self._deaf_since = now
@@ -473,7 +400,7 @@ class Service:
             return
         decision = Decision()
         self.processing.record(decision, Gap(self._deaf_since, now))
-        self._conclude(decision)
+        self._outlet.conclude(decision)
         self._drains = not link.drained
         self._deaf_since = now if self._drains else None
 
@@ -489,8 +416,8 @@ class Service:
         if link.drained and self._announced != link.epoch and self._alone():
             self._announced = link.epoch
             self._complained, self._complaint = -COMPLAIN_S, None
-            self._put(0, self._info())
-            self._put(0, self.processing.publications.status("online"))
+            self._outlet.put(self._info())
+            self._outlet.put(self.processing.publications.status("online"))
             if not link.formerly:
                 self._keeper.note("filters", self._filters)
             self.telemetry.say(
@@ -508,21 +435,21 @@ class Service:
         self.telemetry.connection(
             ready=link.ready,
             reconnects=link.reconnects,
-            results=self._publisher.results,
-            waiting=len(self._publisher),
-            oldest_at=self._publisher.oldest_at,
+            results=self._outlet.publisher.results,
+            waiting=len(self._outlet.publisher),
+            oldest_at=self._outlet.publisher.oldest_at,
         )
 
     def _introduce(self) -> None:
         """Tell Home Assistant of some devices, while the broker keeps up and takes what we say there."""
-        home_assistant, publisher = self._home_assistant, self._publisher
+        home_assistant, publisher = self._home_assistant, self._outlet.publisher
         if home_assistant.done:
             if home_assistant.formerly and not len(publisher):
                 home_assistant.formerly.clear()
                 self._keeper.note(HOME_ASSISTANT, home_assistant.fact)
         elif self._announced and publisher.denied is None and publisher.under_way < A_TURN:
             for publication in home_assistant.take():
-                self._put(0, publication)
+                self._outlet.put(publication)
 
     def _follow_session(self) -> None:
         """A session that the broker did not keep begins with new packet ids: the old ones mean nothing."""
@@ -536,9 +463,9 @@ class Service:
         deadline = time.monotonic() + STOP_S
         if self._link.connected:
             if self._announced:  # else the status is another one's
-                self._put(0, self.processing.publications.status("stopped"))
-            while self._publisher.under_way and self._link.connected and time.monotonic() < deadline:
-                self._pump()
+                self._outlet.put(self.processing.publications.status("stopped"))
+            while self._outlet.publisher.under_way and self._link.connected and time.monotonic() < deadline:
+                self._outlet.pump()
                 self._link.poll(0.01)
         self._link.close(max(0.1, deadline - time.monotonic()))
         try:
@@ -632,28 +559,9 @@ class Service:
         reasons = []
         if not self._link.ready:
             reasons.append(self._link.problem or "not connected to the broker yet")
-        if self._storage_problem is not None:
-            reasons.append(f"{self._storage_problem}; input waits until then")
-        if (topic := self._publisher.denied) is not None:
-            base, prefix = self.settings.topics.base, self.settings.home_assistant.prefix
-            ours = f"{base}/#" if topic.startswith(f"{base}/") else f"{prefix}/device/#"
-            reasons.append(
-                f"the broker refuses what is published on {topic}; it is kept and tried again: allow our"
-                f" login to write {ours}"
-            )
-        if self._publisher.full:
-            reasons.append(self._held_back())
+        reasons += self._outlet.reasons()
         stuck = self._alive()
         return [*reasons, stuck] if stuck else reasons
-
-    def _held_back(self) -> str:
-        so_far = "input at QoS 0 is ignored" if self._publisher.overfull else "input at QoS 1 waits"
-        if unheard := self._publisher.unheard:
-            return (
-                f"{unheard} alert events wait for somebody who subscribes to"
-                f" {self.settings.topics.base}/{ALERTS}/#; {so_far}"
-            )
-        return f"the broker does not confirm what is published; {so_far}"
 
     def _watch(self) -> None:
         while not self._stopping.wait(1.0):

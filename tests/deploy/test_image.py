@@ -202,7 +202,7 @@ class TestReplay:
         """It scores with the machine code that was built: loaded, none saved, the files as they were."""
         with Peer(broker.port, **login(image.folder / "secrets", "simulator")) as sensor:
             for number in range(150):
-                reading = {"ts": 1_800_000_000 + number, "values": {"level": number % 7 / 10}}
+                reading = {"ts": 1_750_000_000 + number, "values": {"level": number % 7 / 10}}
                 sensor.publish("plant/north/tank-1/telemetry", json.dumps(reading))
 
         def scored() -> bool:

@@ -82,20 +82,20 @@ MUTANTS = (
     ),
     Mutant(
         "outbox deletion before PUBACK",
-        "service.py",
-        "            for number, publication in outgoing:\n                self._put(number, publication)\n",
-        "            for number, publication in outgoing:\n                self._put(number, publication)\n"
+        "outlet.py",
+        "            for number, publication in outgoing:\n                self.put(publication, number)\n",
+        "            for number, publication in outgoing:\n                self.put(publication, number)\n"
         "                self._keeper.confirm([number])\n",
         ("kills",),
     ),
     Mutant(
         "told before commit",
-        "service.py",
+        "outlet.py",
         "        self._untold.append((decision, self._keeper.keep(decision), received))\n",
         "        kept = self._keeper.keep(decision)\n"
         "        for number, publication in kept:\n"
-        "            self._put(number, publication)\n"
-        "        self._pump()\n"
+        "            self.put(publication, number)\n"
+        "        self.pump()\n"
         "        self._untold.append((decision, [], received))\n",
         ("order",),
     ),

@@ -88,6 +88,13 @@ def queries(board: dict[str, Any]) -> Iterator[Query]:
         yield Query(f"annotation {events['name']}", events["expr"], newest=False, labels=labels)
 
 
+def provisioned_source() -> dict[str, Any]:
+    """Return the data source that Grafana finds at its start."""
+    text = (GRAFANA / "provisioning/datasources/prometheus.yml").read_text()
+    (source,) = yaml.safe_load(text)["datasources"]
+    return dict(source)
+
+
 def of_the_page() -> Iterator[Query]:
     """Yield the queries that our page proposes for alerts."""
     for number, expr in enumerate(re.findall("```promql\n(.*?)\n```", PAGE.read_text(), re.DOTALL), 1):
@@ -204,8 +211,7 @@ def test_the_data_source_is_the_provisioned_one(board: dict[str, Any]) -> None:
     assert all(one == {"type": "prometheus", "uid": "${datasource}"} for one in sources(board))
     asking = [panel for panel in panels(board) if "datasource" in panel]
     assert asking == panels(board)
-    provisioned = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())
-    (source,) = provisioned["datasources"]
+    source = provisioned_source()
     first = board["templating"]["list"][0]
     assert (first["type"], first["query"], first["current"]["value"]) == (
         "datasource",
@@ -238,9 +244,7 @@ def test_what_is_deployed_fits_together() -> None:
     assert provider["options"]["path"] in mounts
     assert "/etc/grafana/provisioning" in mounts
 
-    (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())[
-        "datasources"
-    ]
+    source = provisioned_source()
     scraping = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
     (job,) = (job for job in scraping["scrape_configs"] if job["job_name"] == "stream-detector")
     assert source["jsonData"]["timeInterval"] == job["scrape_interval"]

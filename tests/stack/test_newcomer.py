@@ -184,7 +184,7 @@ def newcomer(page: Path, folder: Path, **others: object) -> Iterator[Newcomer]:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a repository with what this checkout has, also what is not committed yet."""
-    folder = tmp_path_factory.mktemp("repository")
+    folder = tmp_path_factory.mktemp("repository") / "stream_detector"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
