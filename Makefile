@@ -16,6 +16,8 @@ UV = $(firstword $(wildcard .venv/bin/uv) $(shell command -v uv))
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-header --group build pyproject.toml
 
+GENERATED = docs/generate.py deploy/grafana/build.py deploy/node-red/build.py
+
 .DEFAULT_GOAL := help
 .PHONY: help demo install test stack check format docs site bench faults lock clean
 
@@ -47,13 +49,14 @@ check: .venv/.dev ## format, lint, types, layers, generated pages: what has to h
 	@echo "types:"; .venv/bin/mypy
 	@echo "layers:"; .venv/bin/lint-imports | sed -n '/KEPT$$\|BROKEN$$\|^Contracts:/p;/^Broken/,$$p'; \
 		exit $${PIPESTATUS[0]}
-	@echo "generated pages:"; .venv/bin/python docs/generate.py --check
+	@echo "generated pages, dashboards and flow:"; for each in $(GENERATED); do \
+		.venv/bin/python $$each --check || exit 1; done
 
 format: .venv/.dev ## format the code, and mend what ruff can mend
 	@.venv/bin/ruff check --quiet --fix . ; .venv/bin/ruff format .
 
-docs: .venv/.dev ## make docs/reference anew from the code
-	@.venv/bin/python docs/generate.py
+docs: .venv/.dev ## make docs/reference, the dashboards and the flow anew from their code
+	@for each in $(GENERATED); do .venv/bin/python $$each || exit 1; done
 
 site: .venv/.dev ## the documentation as pages, in build/site
 	@.venv/bin/mkdocs build --quiet --strict

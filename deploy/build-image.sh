@@ -17,7 +17,7 @@ case $step in
         # What builds the package comes from the lock, too, and is not needed afterwards.
         $pip install --quiet --no-deps --no-build-isolation .
         $pip uninstall --quiet --yes editables hatchling
-        NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR="$prefix/kernels" "$prefix/bin/python" deploy/compile_kernels.py
+        NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR="$prefix/kernels" "$prefix/bin/python" -I deploy/compile_kernels.py
         install -m 0755 deploy/entrypoint.sh "$prefix/entrypoint.sh"
         ;;
     *)

@@ -23,11 +23,10 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from stream_detector import __version__
 from stream_detector.clock import Clock
 from stream_detector.commands import Commands, Message
 from stream_detector.core.events import ModelRefused
@@ -35,14 +34,12 @@ from stream_detector.core.records import Gap, Started, Tick
 from stream_detector.device_series import DeviceSeries
 from stream_detector.errors import ConfigurationError, StateError, StorageError, StreamDetectorError
 from stream_detector.formats.intake import RETAIN, Oversized, Tally
-from stream_detector.home_assistant import A_TURN, HomeAssistant
+from stream_detector.home_assistant import HomeAssistant
 from stream_detector.keeper import Keeper
 from stream_detector.models.reload import Loaded
 from stream_detector.mqtt.broker import EmbeddedBroker
-from stream_detector.mqtt.frames import Received
-from stream_detector.mqtt.link import Link
-from stream_detector.neighbours import Neighbours
 from stream_detector.outlet import Outlet
+from stream_detector.presence import Presence
 from stream_detector.processing import (
     Decision,
     Processing,
@@ -63,25 +60,18 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from stream_detector.core.events import Event
-    from stream_detector.formats.intake import Taken
-    from stream_detector.mqtt.settings import BrokerSettings
-    from stream_detector.publications import Publication
+    from stream_detector.mqtt.frames import Received
     from stream_detector.settings import Settings
 
 POLL_S = 0.2
 TICK = 1_000_000
 STUCK_S = 60.0
 """The watchdog ends a process whose hot thread has not moved for so long."""
-COMPLAIN_S = 60.0
 STOP_S = 1.5
-NOTE_S = 0.1
-"""The gauges of the outbox are at most so old."""
 START_OVER = 5
 """So many errors that nobody expected in ten minutes, and the process ends."""
 WAITING = 64
 """So many batches may wait while nothing can be written; what comes at QoS 0 then is ignored."""
-HOME_ASSISTANT = "home_assistant"
-DROPPED = "$SYS/broker/publish/messages/dropped"
 
 
 class Service:
@@ -123,7 +113,7 @@ class Service:
         series = DeviceSeries(settings.metrics.device_series, settings.metrics.device_series_ttl_s)
         self.telemetry = Telemetry(settings.streams, CollectorRegistry(), series)
         self._watcher = model_watcher(settings)
-        self._home_assistant = HomeAssistant(
+        home_assistant = HomeAssistant(
             settings.home_assistant,
             settings.topics.base,
             settings.streams,
@@ -136,7 +126,7 @@ class Service:
             readers,
             roster=lambda pipeline: Roster(settings, pipeline, lambda: self._keeper.recovery, self.clock),
             past_model=lambda wanted: model_of_the_past(settings, wanted),
-            home_assistant=self._home_assistant,
+            home_assistant=home_assistant,
         )
         self._historian = Historian(
             settings.state_dir,
@@ -159,18 +149,12 @@ class Service:
         )
         self.url = self._web.url
         self.broker: EmbeddedBroker | None = None
-        self._broker_settings = settings.broker
         if settings.broker.address.scheme == "embedded":
             self.broker = EmbeddedBroker(settings.broker.address.host, settings.broker.address.port)
             self.broker.start()
-            self._broker_settings = settings.broker.model_copy(
-                update={"url": self.broker.url(settings.broker.protocol)}
-            )
         self._errors: deque[float] = deque(maxlen=START_OVER)
         self._deaf_since: int | None = self._store.alive_at or self.clock()
         self._ticked = 0
-        self._noted = 0.0
-        self._neighbours = Neighbours(settings.topics.base, self.client_id)
         self._commands = Commands(
             settings.topics.base,
             self.processing,
@@ -178,26 +162,29 @@ class Service:
             fetch=self._keeper.recovery.fetch,
             look=self._watcher.look_now,
         )
+        self._presence = Presence(
+            settings,
+            self.processing,
+            self._keeper,
+            self.telemetry,
+            home_assistant,
+            commands=self._commands.filter,
+            client_id=self.client_id,
+            broker=self.broker,
+            clock=self.clock,
+        )
         self._connect()
         self._begin_records()
 
     def _connect(self) -> None:
         """Begin a connection, with nothing on its way but what the outbox holds."""
-        formerly = cast("list[str]", self._keeper.fact("filters") or [])
-        self._link = self._dial(self._broker_settings, formerly)
-        self._keeper.note("filters", sorted({*formerly, *self._filters}))
-        self._home_assistant.begin(self._keeper.fact(HOME_ASSISTANT))
-        self._keeper.note(HOME_ASSISTANT, self._home_assistant.fact)
+        self._link = self._presence.dial(known=self._store.alive_at > 0)
         self._outlet = Outlet(
             self.settings, self.processing, self._keeper, self._store, self.telemetry, self._link
         )
         self._inbox: deque[tuple[Received, bool]] = deque()  # and whether it is one that failed with others
-        self._announced = 0
         self._drains = False
-        self._standing = (False, 0)
         self._session = 0
-        self._complained = time.monotonic() - COMPLAIN_S + 1.0  # a broker answers within a second
-        self._complaint: str | None = None
 
     def _begin_records(self) -> None:
         """Say under which configuration, and by which models, what follows is judged."""
@@ -236,6 +223,9 @@ class Service:
             while not self._stopping.is_set():
                 try:
                     self._turn()
+                except ConfigurationError as error:
+                    self._fatal = error
+                    self._stopping.set()
                 except Exception as error:  # noqa: BLE001 - whatever it is, what was acknowledged is on disk
                     self._start_over(error)
             self._goodbye()
@@ -284,8 +274,7 @@ class Service:
         elif self._deaf_since is None:  # what waits is not heard
             self._deaf_since = self.clock()
         self._outlet.acknowledge()
-        self._follow_connection()
-        self._introduce()
+        self._presence.follow(self._outlet)
         self._outlet.pump()
 
     def _batch(self, received: Received, alone: bool) -> None:  # noqa: FBT001 - as the inbox holds it
@@ -309,7 +298,7 @@ class Service:
             self._isolate(received, error, alone=alone)
             return
         if taken.own:
-            self._listen(taken)
+            self._presence.listen(taken)
         self._outlet.conclude(decision, received)
 
     def _isolate(self, received: Received, error: Exception, *, alone: bool) -> None:
@@ -369,7 +358,7 @@ class Service:
             now, decision = self.clock(), Decision()
             if isinstance(report, Loaded):
                 self.processing.record(decision, self.processing.model_set(now, report.stream, report.model))
-                decision.publications.append(("", self._info()))
+                decision.publications.append(("", self._presence.info()))
             else:
                 self.processing.refuse(
                     decision,
@@ -404,53 +393,6 @@ class Service:
         self._drains = not link.drained
         self._deaf_since = now if self._drains else None
 
-    def _follow_connection(self) -> None:
-        """Complain while there is no connection, and announce ourselves on every new one."""
-        link = self._link
-        waited = time.monotonic() - self._complained >= COMPLAIN_S or (
-            self._complaint is not None and self._complaint != link.problem
-        )
-        if not link.ready and waited and link.problem:
-            self._complained, self._complaint = time.monotonic(), link.problem
-            self.telemetry.say("not connected: %s", link.problem)
-        if link.drained and self._announced != link.epoch and self._alone():
-            self._announced = link.epoch
-            self._complained, self._complaint = -COMPLAIN_S, None
-            self._outlet.put(self._info())
-            self._outlet.put(self.processing.publications.status("online"))
-            if not link.formerly:
-                self._keeper.note("filters", self._filters)
-            self.telemetry.say(
-                "connected to %s with MQTT %s, subscribed to %s",
-                self._where(),
-                link.protocol,
-                ", ".join(self.processing.intake.filters),
-            )
-            for note in link.notes:
-                self.telemetry.say("%s", note)
-        standing = (link.ready, link.epoch)
-        if standing == self._standing and time.monotonic() - self._noted < NOTE_S:
-            return
-        self._standing, self._noted = standing, time.monotonic()
-        self.telemetry.connection(
-            ready=link.ready,
-            reconnects=link.reconnects,
-            results=self._outlet.publisher.results,
-            waiting=len(self._outlet.publisher),
-            oldest_at=self._outlet.publisher.oldest_at,
-        )
-
-    def _introduce(self) -> None:
-        """Tell Home Assistant of some devices, while the broker keeps up and takes what we say there."""
-        home_assistant, publisher = self._home_assistant, self._outlet.publisher
-        if home_assistant.done:
-            if home_assistant.formerly and not len(publisher):
-                home_assistant.formerly.clear()
-                self._keeper.note(HOME_ASSISTANT, home_assistant.fact)
-        elif self._announced and publisher.denied is None and publisher.under_way < A_TURN:
-            for publication in home_assistant.take():
-                self._outlet.put(publication)
-
     def _follow_session(self) -> None:
         """A session that the broker did not keep begins with new packet ids: the old ones mean nothing."""
         if self._session != self._link.epoch:
@@ -462,8 +404,7 @@ class Service:
         """Write and publish what is left, and leave in order."""
         deadline = time.monotonic() + STOP_S
         if self._link.connected:
-            if self._announced:  # else the status is another one's
-                self._outlet.put(self.processing.publications.status("stopped"))
+            self._presence.leave(self._outlet)
             while self._outlet.publisher.under_way and self._link.connected and time.monotonic() < deadline:
                 self._outlet.pump()
                 self._link.poll(0.01)
@@ -473,76 +414,6 @@ class Service:
         except StorageError as error:
             self.telemetry.complain("storage", "%s", error)
         self.telemetry.say("stopped")
-
-    # -- its place among others -----------------------------------------------------------------
-
-    def _info(self) -> Publication:
-        streams = {
-            name: {
-                "topic": stream.topic,
-                "format": stream.format,
-                "channels": {channel: said.unit for channel, said in stream.channels.items()},
-                "window": stream.window,
-                "model": self.processing.model_of(name),
-            }
-            for name, stream in self.settings.streams.items()
-        }
-        return self.processing.publications.info(
-            {"instance": self.client_id, "version": __version__, "streams": streams}
-        )
-
-    def _alone(self) -> bool:
-        """Return whether nobody else is under our base topic; end where somebody is."""
-        try:
-            return self._announced > 0 or self._neighbours.absent()
-        except ConfigurationError as error:
-            self._fatal = error
-            self._stopping.set()
-            return False
-
-    def _listen(self, taken: Taken) -> None:
-        """Take in what the broker says of itself, and what others say under our base topic."""
-        self._neighbours.hear(taken.own)
-        self._home_assistant.hear(taken.own)
-        for topic, payload in taken.own:
-            if topic == DROPPED and payload.isdigit() and len(payload) < 20:  # noqa: PLR2004 - digits
-                self.telemetry.broker_dropped(int(payload))
-
-    @property
-    def _filters(self) -> list[str]:
-        """What a later configuration may not want any more, and a kept session would still bring."""
-        return [*self.processing.intake.filters, *self.settings.home_assistant.filters]
-
-    def _dial(self, broker: BrokerSettings, formerly: list[str]) -> Link:
-        own = [(topic, 1) for topic in self._neighbours.topics]
-        qos = [stream.qos for stream in self.settings.streams.values()]
-        extras = self.settings.home_assistant.filters
-        return Link(
-            broker,
-            client_id=self.client_id,
-            subscriptions=[
-                *own,
-                *zip(self.processing.intake.filters, qos, strict=True),
-                (self._commands.filter, 1),
-                *((topic, 1) for topic in extras),
-                *([(DROPPED, 0)] if self.broker is None else []),
-            ],
-            will=(self.processing.publications.status_topic, b"offline"),
-            clock=self.clock,
-            replayed=[topic for topic, _ in own],  # one that was there before must be heard of, too
-            optional=[self._commands.filter, *extras, DROPPED],
-            formerly=formerly,
-            requests=self._commands.filter.removesuffix("+").encode(),
-            known=self.broker is None and self._store.alive_at > 0,
-        )
-
-    def _where(self) -> str:
-        if self.broker is not None:
-            return (
-                f"the embedded broker on {self.broker.host} port {self.broker.port} (MQTT 3.1.1) and"
-                f" {self.broker.port_v5} (MQTT 5)"
-            )
-        return str(self.settings.broker.address)
 
     # -- health ---------------------------------------------------------------------------------
 

@@ -14,7 +14,10 @@ CONFIG = """
 server_name: "sd"
 listen: "127.0.0.1:{own}"
 jetstream {{ store_dir: "{folder}/jetstream" }}
-mqtt {{ listen: "127.0.0.1:{port}" }}
+mqtt {{
+  listen: "127.0.0.1:{port}"
+  ack_wait: "3s"
+}}
 """
 
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy" / "node-red"
 PROGRAM = ROOT / ".venv" / "peers" / "node_modules" / "node-red" / "red.js"
-CONNECTED = "Connected to broker"
 NOT_WATCHED = {"tab", "group", "comment", "mqtt-broker", "global-config"}
 
 Node = dict[str, Any]
@@ -71,7 +70,7 @@ class NodeRed(Program):
         super().start()
         self._wait_for_log("Started flows", begins)
         if self._to_import is None:
-            self._wait_for_log(CONNECTED, begins)
+            self._wait_connected(begins)
         else:
             self.deploy(json.loads(self._to_import.read_text()))
             self._to_import = None
@@ -81,7 +80,7 @@ class NodeRed(Program):
         """Import flows in place of all others, watch the first tab, and return once it is connected."""
         begins = len(self.log())
         self.ask("/flows", [*nodes, *_watchers(nodes)])
-        self._wait_for_log(CONNECTED, begins)
+        self._wait_connected(begins)
 
     def flows(self) -> list[Node]:
         """Return what is deployed."""
@@ -160,6 +159,11 @@ class NodeRed(Program):
             request.add_header("Authorization", f"Bearer {self._token}")
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - http only
             return bytes(answer.read())
+
+    def _wait_connected(self, begins: int) -> None:
+        """Return once it has subscribed: in one turn with the line, so before it answers anybody."""
+        self._wait_for_log("Connected to broker", begins)
+        self.ask("/")
 
     def _wait_for_log(self, line: str, begins: int) -> None:
         try:

@@ -83,7 +83,6 @@ def test_a_broker_that_does_not_confirm(start_service: Callable[..., RunningServ
         slow.deliver(range(1, LIMIT + 1), qos=1)
         service.wait_for_count("messages_accepted_total", LIMIT)
         wait_for(lambda: "input at QoS 1 waits" in " ".join(service.reasons()), what="it says so")
-        before = list(slow.acknowledged)
         slow.deliver(range(LIMIT + 1, LIMIT + 501), qos=1)
         service.wait_for_count("messages_accepted_total", LIMIT + 500)
         slow.deliver(range(20_001, 65_001), qos=0)
@@ -93,7 +92,7 @@ def test_a_broker_that_does_not_confirm(start_service: Callable[..., RunningServ
         assert ignored > 5_000
         assert 4 * LIMIT <= service.count("outbox_events") < 5 * LIMIT
         assert "input at QoS 0 is ignored" in " ".join(service.reasons())
-        assert slow.acknowledged == before
+        assert max(slow.acknowledged) <= LIMIT
         slow.confirm.set()
         service.wait_ready()
         wait_for(lambda: len(slow.acknowledged) == LIMIT + 500, what="all is acknowledged")

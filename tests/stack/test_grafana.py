@@ -150,6 +150,7 @@ def test_every_panel_explains_itself(board: dict[str, Any]) -> None:
     for panel in panels(board):
         assert panel["title"], panel
         assert panel["description"].endswith("."), panel["title"]
+        assert "<" not in panel["description"], "Grafana takes it for Markdown"
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
         legends = [target["legendFormat"] for target in panel["targets"]]
         assert panel["type"] == "table" or all(legends), panel["title"]

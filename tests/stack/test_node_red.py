@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import urllib.error
@@ -321,6 +322,17 @@ def test_a_fresh_volume_gets_the_flow_and_keeps_what_its_user_makes_of_it(
     node_red.restart()
     node_red.login("of the editor")
     assert [node["label"] for node in node_red.flows() if node["type"] == "tab"] == ["mine"]
+
+
+def test_the_page_about_it_names_what_is_there() -> None:
+    """Every node that docs/node-red.md prints in bold stands in the flow, and every button is explained."""
+    page = (DEPLOY.parents[1] / "docs" / "node-red.md").read_text()
+    explained = set(re.findall(r"\*\*(.+?)\*\*", page))
+    flows = json.loads(FLOWS.read_text())
+    assert explained <= {node.get("name") for node in flows}
+    assert explained >= {node["name"] for node in flows if node["type"] in {"inject", "link in"}} - {
+        "critical alerts"  # the other end of a link that is explained
+    }
 
 
 def test_the_flow_is_built_and_needs_no_palette(

@@ -96,7 +96,7 @@ def _open_alerts() -> stat.Panel:
     panel = panels.number(
         "Open alerts of its stream",
         "Alerts that are open in the stream, of this device or others. Which alerts a single device has, its"
-        " retained message on stream_detector/state/<stream>/<device> says.",
+        " retained message on stream_detector/state/$stream/$device says.",
         query('sum by (severity) (stream_detector_alerts_active{stream="$stream"})', "{{severity}}"),
         unit=panels.COUNT,
     )

@@ -181,8 +181,8 @@ def _throughput() -> timeseries.Panel:
 def _refused() -> timeseries.Panel:
     return panels.graph(
         "Messages refused",
-        "Messages that could not be used, by reason. Each one is sent as a dead letter to"
-        " stream_detector/deadletter/<reason>, with a sentence that says what is wrong.",
+        "Messages that could not be used, by reason. Each one is sent as a dead letter below"
+        " stream_detector/deadletter, with a sentence that says what is wrong.",
         *panels.by_reason("stream_detector_messages_rejected_total", CHOSEN),
         unit=panels.MESSAGES_A_SECOND,
     )
