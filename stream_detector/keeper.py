@@ -53,6 +53,8 @@ ROUND_SLICE = 32
 """... so many with one commit, so that none takes long ..."""
 IN_ROUND_S = 0.02
 """... and with commits so close together while there is nothing else to write."""
+OVERDUE = 600_000_000
+"""A row that has changed so long ago (µs) is written, however few readings there are."""
 ROOM = 0.9
 """From this share of `max_devices` on, devices that nobody would miss move to disk."""
 FEWEST_MOVED = 256
@@ -259,6 +261,8 @@ class Keeper:
                 count = LARGEST_SLICE
             elif name in self._journalled:
                 count = dirty.due(readings)
+                if (oldest := dirty.oldest) is not None and self._clock() - oldest[1] >= OVERDUE:
+                    count = max(count, ROUND_SLICE)  # else a slow stream would hold the journal of a fast one
             else:
                 count = min(ROUND_SLICE, self._round.get(name, 0))
                 self._round[name] = self._round.get(name, 0) - count

@@ -210,3 +210,15 @@ def test_the_clock_goes_on_where_it_was(tmp_path: Path) -> None:
     assert kept.store.alive_at > NOW
     kept.crash()
     assert kept.processing.intake.next_instant >= kept.store.alive_at
+
+
+def test_a_slow_stream_does_not_hold_the_journal(tmp_path: Path) -> None:
+    """A row that has changed long ago is written, however few readings came since."""
+    kept = Kept(tmp_path)
+    kept.send(("plant/n/slow", {"values": {"x": 1}}))
+    changed_at = kept.now
+    for _ in range(20):
+        kept.now += 60 * SECOND
+        kept.send(("plant/n/other", {"values": {"x": 1}}))
+    assert kept.now - 11 * 60 * SECOND <= kept.total("checkpoint_timestamp_seconds") * SECOND
+    assert kept.total("checkpoint_timestamp_seconds") * SECOND > changed_at

@@ -6,6 +6,7 @@ meaning is an error.
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 import typing
@@ -15,8 +16,12 @@ from urllib.parse import unquote
 import msgspec
 
 from generating import markdown
-from stream_detector import publications
+from stream_detector import home_assistant, publications
 from stream_detector.core import events
+from stream_detector.neighbours import Neighbours
+from stream_detector.service import DROPPED
+
+ANNOUNCED = home_assistant.Announced("homeassistant", "stream_detector", ())
 
 MEANINGS = {
     "AlertMessage": {
@@ -91,6 +96,12 @@ def make() -> str:
                 " none is renamed or removed without a new version in `schema`."
             ),
             markdown.table(("topic", "retained", "QoS", "carries"), _topics()),
+            "## What it listens to",
+            markdown.table(("topic", "QoS", "for"), _listened()),
+            (
+                "What the service publishes it never reads as telemetry. A login for it at the broker has to"
+                " be allowed all of this; [Brokers](../brokers.md) says more."
+            ),
             f"## An alert: `{publications.ALERT_SCHEMA}`",
             fields(publications.AlertMessage),
             "For example:",
@@ -134,11 +145,40 @@ def _topics() -> list[tuple[str, ...]]:
                 " `sha256`, `payload_head_base64` (the first kilobyte), `received_at`"
             ),
         ),
+        (
+            publications.Publication("stream_detector/reply/{name}", b"", once=True),
+            "the answer to a request; said once, on the request's response topic where it has one (MQTT 5)",
+        ),
+        (
+            home_assistant.removal(ANNOUNCED, "{stream}", "{device}"),
+            "where `home_assistant.enabled`: what Home Assistant has to know of a device",
+        ),
     )
     return [
-        (f"`{unquote(one.topic)}`", "yes" if one.retain else "no", str(one.qos), text)
+        (
+            f"`{re.sub('sd_[0-9a-f]{16}', 'sd_<16 hex>', unquote(one.topic))}`",
+            "yes" if one.retain else "no",
+            str(one.qos),
+            text,
+        )
         for one, text in listed
         if one is not None
+    ]
+
+
+def _listened() -> list[tuple[str, ...]]:
+    """Return a row for each topic that the service subscribes to."""
+    info, status = Neighbours("stream_detector", "").topics
+    at_home = home_assistant.HomeAssistantSettings(enabled=True)
+    return [
+        ("`topic` of each stream", "`qos`", "telemetry"),
+        ("`stream_detector/cmd/+`", "1", "requests: [Commands over MQTT](requests.md)"),
+        (f"`{info}`, `{status}`", "1", "whether another service lives under the same base"),
+        (f"`{DROPPED}`", "0", "how many messages the broker has dropped; where it tells"),
+        *(
+            (f"`{topic}`", "1", "Home Assistant has started; where `home_assistant.enabled`")
+            for topic in at_home.filters
+        ),
     ]
 
 

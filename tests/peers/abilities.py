@@ -62,6 +62,11 @@ class Abilities:
     spaces: bool = True
     lost: str
 
+    @property
+    def mqtt5(self) -> bool:
+        """Whether its port speaks MQTT 5 to us, and to the peers of a test."""
+        return self.protocol == "5"
+
 
 def _mosquitto(folder: Path) -> Mosquitto:
     if MOSQUITTO is None:
