@@ -25,7 +25,7 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from stream_detector.clock import Clock
 from stream_detector.commands import Commands, Message
@@ -111,7 +111,9 @@ class Service:
         settings = self.settings
         self.clock = clock or Clock(at_least=self._store.alive_at)
         series = DeviceSeries(settings.metrics.device_series, settings.metrics.device_series_ttl_s)
-        self.telemetry = Telemetry(settings.streams, CollectorRegistry(), series)
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)  # memory, CPU, open files, start time
+        self.telemetry = Telemetry(settings.streams, registry, series)
         self._watcher = model_watcher(settings)
         home_assistant = HomeAssistant(
             settings.home_assistant,

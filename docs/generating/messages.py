@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,13 @@ PACKAGE = Path(__file__).parent.parent.parent / "stream_detector"
 CHANGES = "…"
 CONFIGURATION = ("settings.py", "formats/settings.py", "formats/topics.py", "mqtt/settings.py")
 """Where a ValueError becomes a ConfigurationError, with the file and the line before it."""
+READINESS = {
+    ("outlet.py", "_held_back"),
+    ("outlet.py", "reasons"),
+    ("service.py", "_alive"),
+    ("service.py", "not_ready"),
+}
+"""Where the reasons of /readyz are put together, besides `mqtt/sentences.py`; a file without one is an error."""
 KINDS = {
     "not ready": (
         "Not connected, not ready",
@@ -108,6 +116,9 @@ def collect() -> tuple[Sentence, ...]:
             for kind, text in module.sentences(name)
             if len(text.replace(CHANGES, "").split()) >= LONGEST_NAME
         }
+    silent = {module for module, _ in READINESS} - {one.module for one in found if one.kind == "not ready"}
+    if silent:
+        sys.exit(f"docs/generating/messages.py: READINESS finds nothing in {', '.join(sorted(silent))}")
     return tuple(sorted(found))
 
 
@@ -133,7 +144,7 @@ class _Module:
 
     def _said(self, node: ast.AST, name: str, function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
         """Yield what an expression or a statement says."""
-        if name == "service.py" and function.name in {"not_ready", "_held_back", "_alive"}:
+        if (name, function.name) in READINESS:
             if isinstance(node, ast.Return) and node.value is not None:
                 yield "not ready", node.value
             if isinstance(node, ast.Call) and _called(node) == "append":

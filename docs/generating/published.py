@@ -19,7 +19,7 @@ from generating import markdown
 from stream_detector import home_assistant, publications
 from stream_detector.core import events
 from stream_detector.neighbours import Neighbours
-from stream_detector.service import DROPPED
+from stream_detector.presence import DROPPED
 
 ANNOUNCED = home_assistant.Announced("homeassistant", "stream_detector", ())
 
