@@ -14,9 +14,8 @@ case $step in
         $pip install --quiet --require-hashes --only-binary :all: -r locks/full.txt
         ;;
     package)
-        # What builds the package comes from the lock, too, and is not needed afterwards.
+        # What builds the package comes from the lock, too.
         $pip install --quiet --no-deps --no-build-isolation .
-        $pip uninstall --quiet --yes editables hatchling
         NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR="$prefix/kernels" "$prefix/bin/python" -I deploy/compile_kernels.py
         install -m 0755 deploy/entrypoint.sh "$prefix/entrypoint.sh"
         ;;

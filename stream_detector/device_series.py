@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from stream_detector.core.description import EXPECTED_DEVIATIONS
-from stream_detector.core.events import Expected
+from stream_detector.core.events import AlertChanged, Expected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -72,7 +72,13 @@ class _Place:
     band_at: float = -math.inf
 
     def update(
-        self, now: float, score: float, values: Mapping[str, float], layout: Layout | None, row: int
+        self,
+        now: float,
+        score: float,
+        values: Mapping[str, float],
+        expected: Mapping[str, Expected] | None,
+        layout: Layout | None,
+        row: int,
     ) -> None:
         """Show the device as it is after a batch.
 
@@ -80,6 +86,7 @@ class _Place:
             now: s.
             score: Of the reading to show; NaN: none was scored.
             values: What that reading reports, where it is anomalous.
+            expected: What an alert says was expected of it; None: none does.
             layout: Holds the device's windows; None: it has none.
             row: Its row there.
         """
@@ -93,7 +100,7 @@ class _Place:
             at=now,
             score=score,
             values={**_known(layout.channels, layout.table["last"][row]), **values},
-            expected={} if math.isnan(score) else self.band,
+            expected={} if math.isnan(score) else self.band if expected is None else expected,
         )
         if now - self.band_at >= BAND_S:
             self.band, self.band_at = _band(layout, row), now
@@ -134,11 +141,17 @@ class DeviceSeries(Collector):
                 else:
                     self._dropped += 1
         chosen = _choose(readings, outcome, places)
+        told = {
+            event.device: event.expected
+            for event in outcome.events
+            if isinstance(event, AlertChanged) and event.kind == "point" and event.event != "clear"
+        }
         for device in devices:
             if device in places:
                 score, i = chosen.get(device, (math.nan, 0))
                 values = _values_of(readings, i) if score >= 1.0 else {}
-                places[device].update(now, score, values, *_memory(stream, device))
+                expected = told.get(device) if score >= 1.0 else None
+                places[device].update(now, score, values, expected, *_memory(stream, device))
 
     def forget(self, stream: str, device: str) -> None:
         """Give the place of a device to another."""

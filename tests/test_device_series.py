@@ -215,3 +215,15 @@ def test_names_are_shown_to_strangers_only_where_told(listen: str) -> None:
     assert validate(content, where="config.yaml").metrics.device_series == 0
     content |= {"http": {"listen": "127.0.0.1:8808"}, "metrics": {"device_series": 200}}
     assert validate(content, where="config.yaml").metrics.device_series == 200
+
+
+def test_a_burst_shows_what_the_alert_says() -> None:
+    """However fast readings come, the band beside an anomalous one is that of its alert."""
+    bench = Bench(series=DeviceSeries(1))
+    usual = [("plant/n/p", {"ts": 1_769_990_000 + k, "values": {"x": 5 + k % 3}}) for k in range(150)]
+    bench.send(*usual)
+    published = bench.send(("plant/n/p", {"ts": 1_769_990_200, "values": {"x": 90}}))
+    (alert,) = [one for one in published if "alert" in one["schema"]]
+    assert alert["expected"]["x"]["upper"] > 6
+    for bound, value in alert["expected"]["x"].items():
+        assert bench.total("device_expected", device="p", bound=bound) == value

@@ -272,10 +272,11 @@ def test_every_reason_is_explained(sentences: tuple[Any, ...]) -> None:
     assert len(told) > 25
     for text in told:
         own = [phrase for phrase in phrases(text) if sum(phrase in other for other in told) <= ALIKE]
-        assert any(phrase in page for phrase in own or phrases(text)), text
+        longest = max(text.split("…"), key=len).strip(" (:")
+        assert any(phrase in page for phrase in own or [longest]), text
 
 
-MEANINGFUL = 12
+MEANINGFUL = 16
 """Letters by which one can find a sentence."""
 ALIKE = 2
 """So many sentences may be found by the same words: those that mean the same."""
@@ -286,7 +287,7 @@ def phrases(text: str) -> Iterator[str]:
     for part in text.split("…"):
         words = part.split()
         for start, end in itertools.combinations(range(len(words) + 1), 2):
-            phrase = " ".join(words[start:end]).strip(".,;:()'")
+            phrase = " ".join(words[start:end]).strip(".,;:()' ")
             if len(phrase) >= MEANINGFUL:
                 yield phrase
 

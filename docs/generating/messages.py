@@ -30,7 +30,7 @@ READINESS = {
     ("service.py", "_alive"),
     ("service.py", "not_ready"),
 }
-"""Where the reasons of /readyz are put together, besides `mqtt/sentences.py`; a file without one is an error."""
+"""Where the reasons of /readyz are made, besides `mqtt/sentences.py`; a file without one is an error."""
 KINDS = {
     "not ready": (
         "Not connected, not ready",

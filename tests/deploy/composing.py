@@ -37,4 +37,4 @@ def image_environment() -> dict[str, str]:
     return {name: value.replace("$PATH", "/usr/local/bin:/usr/bin:/bin") for name, value in pairs}
 
 
-ROOT = os.geteuid() == 0
+IS_ROOT = os.geteuid() == 0

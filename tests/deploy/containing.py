@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tests.brokers import PATIENCE_S
 from tests.peers.program import missing
 
-from .composing import DEPLOY, ROOT, image_environment, instructions
+from .composing import DEPLOY, IS_ROOT, image_environment, instructions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ class Image:
     """The image, built from what the Dockerfile copies, in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        if not ROOT:
+        if not IS_ROOT:
             missing("a file system like a container's can be put together by root only")
         self.folder = folder
         self.python = python_of_the_image()

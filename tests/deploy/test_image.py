@@ -157,8 +157,8 @@ def get(here: dict[str, str], path: str) -> tuple[int, str]:
 class TestReplay:
     """What was built, running."""
 
-    def test_it_holds_what_the_lock_says_and_not_what_built_it(self, image: Image) -> None:
-        """The packages are those of locks/full.txt at their versions; pip's own check finds no gap."""
+    def test_it_holds_what_the_lock_says(self, image: Image) -> None:
+        """The packages are those of locks/full.txt at their versions, and no others."""
         python = image.folder / "image" / "lib"
         found = {
             path.name.removesuffix(".dist-info").replace("_", "-").lower()
@@ -171,7 +171,6 @@ class TestReplay:
             )
         }
         assert found - locked == {each for each in found if re.match(r"stream-detector-|pip-", each)}
-        assert not any(re.match("hatchling-|editables-", each) for each in found)
         assert {each for each in locked if re.match("numba-|pyod-|iotcore-", each)} <= found
 
     def test_it_needs_no_library_that_the_base_image_lacks(self, image: Image) -> None:

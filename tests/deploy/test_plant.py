@@ -18,7 +18,7 @@ from stream_detector.mqtt.settings import BrokerSettings
 from tests.brokers import MOSQUITTO, Mosquitto, Peer
 from tests.peers.program import missing
 
-from .composing import DEPLOY, ROOT, compose, filled_in
+from .composing import DEPLOY, IS_ROOT, compose, filled_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def make_secrets(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run secrets.sh with the powers that its container has, and no others."""
     if MOSQUITTO is None:
         missing("Mosquitto is not installed (Debian: apt install mosquitto)")
-    if not ROOT:
+    if not IS_ROOT:
         missing("secrets.sh gives files away: run the tests as root, as the container does")
     powers = ",".join(f"+{power.lower()}" for power in compose()["services"]["secrets"]["cap_add"])
     folder.mkdir(mode=0o755, exist_ok=True)

@@ -16,7 +16,7 @@ from stream_detector.settings import load
 from tests.brokers import Mosquitto, free_port, wait_for
 from tests.peers.program import missing
 
-from .composing import DEPLOY, ROOT
+from .composing import DEPLOY, IS_ROOT
 from .filtered import allowed_by
 from .test_image import get
 
@@ -104,7 +104,7 @@ def test_the_service_lives_under_its_filter(
     start_mosquitto: Callable[..., Mosquitto], tmp_path: Path
 ) -> None:
     """With the unit's system calls alone it compiles, connects, becomes ready and ends in order."""
-    if not ROOT:
+    if not IS_ROOT:
         missing("a filter can be loaded without further rights by root only")
     broker = start_mosquitto()
     folder = tmp_path / "home"

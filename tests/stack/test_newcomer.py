@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from tests.brokers import MOSQUITTO, free_port, wait_for
+from tests.brokers import free_port, wait_for
 from tests.pages import DOCS, ROOT, blocks
 from tests.peers.nodered import PROGRAM, NodeRed
+from tests.peers.program import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,6 @@ pytestmark = [
     pytest.mark.stack,
     pytest.mark.mosquitto,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(shutil.which("mosquitto_pub") is None, reason="apt install mosquitto-clients"),
 ]
 
 STAYS = ("make demo", "run --config", "mosquitto_sub", "node-red")
@@ -184,6 +184,8 @@ def newcomer(page: Path, folder: Path, **others: object) -> Iterator[Newcomer]:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a repository with what this checkout has, also what is not committed yet."""
+    if shutil.which("mosquitto_pub") is None:
+        missing("mosquitto_pub is not installed (Debian: apt install mosquitto-clients)")
     folder = tmp_path_factory.mktemp("repository") / "stream_detector"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -214,12 +216,10 @@ def the_alert(line: str) -> dict[str, object]:
     return alert
 
 
-def test_first_alert(
-    repository: Path, home: Path, start_mosquitto: Callable[..., Mosquitto]
-) -> None:
+def test_first_alert(repository: Path, home: Path, start_mosquitto: Callable[..., Mosquitto]) -> None:
     """docs/first-alert.md: clone, demo, Node-RED sees the alerts, own broker, own sensor, its alert."""
     if not PROGRAM.exists():
-        pytest.skip("Node-RED is not installed; make stack installs it")
+        missing("Node-RED is not installed (make stack installs it)")
     http, editor = free_port(), free_port()
     with ExitStack() as stack:
         person = stack.enter_context(
@@ -289,7 +289,6 @@ def test_readme(repository: Path, home: Path) -> None:
     """README.md: demo, own sensor, its alert, a model of one's own, and a newer one while it runs."""
     if not (home / "stream_detector").exists():
         subprocess.run(["git", "clone", "-q", repository, home / "stream_detector"], check=True)
-    assert MOSQUITTO is not None
     port, http = free_port(), free_port()
     with newcomer(
         ROOT / "README.md",
