@@ -1,4 +1,5 @@
 """Compile all kernels into NUMBA_CACHE_DIR: those that every start needs, and the isolation forest's."""
+# ruff: noqa: INP001 - a script that builds the image, not a package
 
 from __future__ import annotations
 

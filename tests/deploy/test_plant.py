@@ -144,7 +144,7 @@ def test_everybody_writes_as_little_as_will_do(secrets: Path, broker: Mosquitto)
         "node-red": [f"{command}ack"],
         "health": [],
         "operator": [f"{command}ack", f"{command}reload"],
-        "home-assistant": [DISCOVERY, "homeassistant/status"],
+        "home-assistant": [f"{command}ack", DISCOVERY, "homeassistant/status"],
         "pump-1": [TELEMETRY],
         "pump-2": [],
     }
@@ -173,7 +173,7 @@ def test_everybody_reads_as_little_as_will_do(secrets: Path, broker: Mosquitto) 
         "node-red": [ALERT, state],
         "health": [],
         "operator": [TELEMETRY, ALERT, state, command],
-        "home-assistant": [state, DISCOVERY, "homeassistant/status"],
+        "home-assistant": [ALERT, state, DISCOVERY, "homeassistant/status"],
         "pump-1": [],
         "pump-2": [],
     }
