@@ -44,7 +44,7 @@ MAX_ANSWER_BYTES = 65_536
 PROGRAM = (
     "import sys; sys.path[:] = sys.argv[2:]; from stream_detector.models.probe import main; main(sys.argv[1])"
 )
-KEPT = ("HOME", "LD_LIBRARY_PATH", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
+KEPT = ("HOME", "LD_LIBRARY_PATH", "NUMBA_CACHE_DIR", "NUMBA_CPU_NAME", "XDG_CACHE_HOME")
 """What the child gets of our environment: where libraries and compiled kernels stand. No secrets."""
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -17,11 +17,13 @@ from .program import missing
 from .rabbitmq import RabbitMQ
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 ANY = 268_435_455
 """Bytes: the largest packet of MQTT."""
+SIZES = {131_072: "128 kB", 1_048_576: "1 MB", ANY: "256 MB"}
+UNHEARD = "alerts that are published while nobody subscribes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class Abilities:
     """A broker, as we meet it.
 
     Attributes:
-        name: With its version, and the protocol where it has several.
+        name: With its version.
         start: Starts one with its files in a folder.
         protocol: What the service speaks with it, with `wish` in its configuration.
         wish: `broker.protocol` of the service.
@@ -76,105 +78,112 @@ def _mosquitto(folder: Path) -> Mosquitto:
 
 BROKERS = {
     "mosquitto-5": Abilities(
-        name="Mosquitto 2.0.11, MQTT 5",
+        name="Mosquitto 2.0.11",
         start=_mosquitto,
         protocol="5",
         unheard=True,
         drops=True,
         ahead=1000,
-        lost="nothing, with the settings below",
+        lost="nothing, with the settings of `deploy/mosquitto`",
     ),
     "mosquitto-3.1.1": Abilities(
-        name="Mosquitto 2.0.11, MQTT 3.1.1",
+        name="Mosquitto 2.0.11",
         start=_mosquitto,
         protocol="3.1.1",
         wish="3.1.1",
         drops=True,
         ahead=500,
-        lost="alerts that nobody hears; publishes that it denies look delivered",
+        lost=UNHEARD,
     ),
     "embedded-5": Abilities(
-        name="embedded (iotcore 0.4.0), MQTT 5",
+        name="embedded (iotcore 0.4.0)",
         start=lambda folder: Embedded(folder, "5").start(),
         protocol="5",
         restart=False,
         ahead=100,
         marks=False,
         packet=131_072,
-        lost="everything it holds when it ends; alerts that nobody hears",
+        lost=f"whatever waits in it when it ends; {UNHEARD}",
     ),
     "embedded-3.1.1": Abilities(
-        name="embedded (iotcore 0.4.0), MQTT 3.1.1",
+        name="embedded (iotcore 0.4.0)",
         start=lambda folder: Embedded(folder, "3.1.1").start(),
         protocol="3.1.1",
         restart=False,
         ahead=100,
         marks=False,
         packet=131_072,
-        lost="everything it holds when it ends; alerts that nobody hears",
+        lost=f"whatever waits in it when it ends; {UNHEARD}",
     ),
     "aedes": Abilities(
-        name="aedes 1.2.0, sessions in memory",
+        name="aedes 1.2.0",
         start=lambda folder: Aedes(folder).start(),
         protocol="3.1.1",
         restart=False,
         ahead=None,
         marks=False,
-        lost="everything it holds when it ends; alerts that nobody hears",
+        lost=f"whatever waits in it when it ends; {UNHEARD}",
     ),
     "rabbitmq": Abilities(
-        name="RabbitMQ 3.10.8, MQTT plugin",
+        name="RabbitMQ 3.10.8",
         start=lambda folder: RabbitMQ(folder).start(),
         protocol="3.1.1",
         wildcards=False,
         ahead=10,
         dots=False,
-        lost="readings on topics with a dot; alerts that nobody hears",
+        lost=f"readings of devices whose names have a dot; {UNHEARD}",
     ),
     "nats": Abilities(
-        name="nats-server 2.15.1, MQTT gateway",
+        name="nats-server 2.15.1",
         start=lambda folder: Nats(folder).start(),
         protocol="3.1.1",
         ahead=1024,
         again="later",
         packet=1_048_576,
         spaces=False,
-        lost="after a cut, readings on their way count as late; alerts that nobody hears",
+        lost="readings that were on their way when a connection broke, unless `ack_wait` is short: they count"
+        f" as late; {UNHEARD}",
     ),
 }
 
 
 def table() -> str:
-    """Return the table of the docs."""
+    """Return what each can do, as the docs have it."""
     head = (
-        *("broker", "speaks", "keeps sessions and retained messages over its restart"),
-        *("retained messages for", "says that nobody listens", "counts what it drops"),
-        *("sends before we acknowledge", "sends again after a cut", "packets up to", "topics"),
-        "what is lost",
+        *("broker", "MQTT", "keeps sessions over its restart", "retained messages come to"),
+        *("says that nobody listens", "counts what it drops", "sends before we acknowledge"),
+        *("sends again after a cut", "packets up to", "topics"),
     )
-    rows = [head, ("---",) * len(head), *(_row(broker) for broker in BROKERS.values())]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return _markdown(head, map(_row, BROKERS.values()))
+
+
+def losses() -> str:
+    """Return what each loses, as the docs have it."""
+    rows = ((broker.name, broker.protocol, broker.lost) for broker in BROKERS.values())
+    return _markdown(("broker", "MQTT", "what is lost"), rows)
+
+
+def _markdown(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ("---",) * len(head), *rows))
 
 
 def _row(broker: Abilities) -> tuple[str, ...]:
     yes = {True: "yes", False: "**no**"}
-    marks = "" if broker.marks else ", **not marked**"
     again = "at once" if broker.again == "at once" else "**after 30 s**"
-    topics = (
-        ("" if broker.dots else "**`.` becomes `/`**") or ("" if broker.spaces else "**no spaces**")
-    ) or "all"
-    kilobytes = broker.packet // 1024
-    size = f"{kilobytes} kB" if kilobytes < 1024 else f"{kilobytes // 1024 or 1} MB"
+    topics = "all"
+    if not broker.dots:
+        topics = "**`.` becomes `/`**"
+    elif not broker.spaces:
+        topics = "**none with a space**"
     return (
         broker.name,
-        f"MQTT {broker.protocol}",
+        broker.protocol,
         yes[broker.restart],
-        "all subscriptions" if broker.wildcards else "**only exact topics**",
+        "all subscriptions" if broker.wildcards else "**those without wildcards**",
         yes[broker.unheard],
         yes[broker.drops],
         "all" if broker.ahead is None else str(broker.ahead),
-        again + marks,
-        "256 MB" if broker.packet == ANY else size,
+        again if broker.marks else f"{again}, **not marked**",
+        SIZES[broker.packet],
         topics,
-        broker.lost,
     )

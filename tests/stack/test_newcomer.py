@@ -289,6 +289,7 @@ def test_readme(repository: Path, home: Path) -> None:
     """README.md: demo, own sensor, its alert, a model of one's own, and a newer one while it runs."""
     if not (home / "stream_detector").exists():
         subprocess.run(["git", "clone", "-q", repository, home / "stream_detector"], check=True)
+    shutil.rmtree(home / "stream_detector" / "state", ignore_errors=True)  # what the other page has left
     port, http = free_port(), free_port()
     with newcomer(
         ROOT / "README.md",
