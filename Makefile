@@ -59,7 +59,7 @@ docs: .venv/.dev ## make docs/reference, the dashboards and the flow anew from t
 	@for each in $(GENERATED); do .venv/bin/python $$each || exit 1; done
 
 site: .venv/.dev ## the documentation as pages, in build/site
-	@.venv/bin/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 bench: .venv/.dev ## throughput, latency, memory
 	@.venv/bin/python -m benchmarks $(ARGS)
