@@ -177,6 +177,28 @@ def test_it_tells_what_is_granted(tmp_path: Path, start_mosquitto: Callable[...,
 
 
 @pytest.mark.mosquitto
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_it_finds_what_a_broker_swallows(
+    tmp_path: Path, start_mosquitto: Callable[..., Mosquitto], protocol: str
+) -> None:
+    """A limit that no broker tells with the login, and that 3.1.1 has no word for, shows when it is tried."""
+    mosquitto = start_mosquitto(config="message_size_limit 5000")
+    checked = Checked(tmp_path, broker=broker_section(mosquitto.port, protocol=protocol))
+    assert "a message of 16384 bytes does not get through" in checked.said("warn", "limits")
+
+
+@pytest.mark.mosquitto
+def test_it_finds_a_broker_that_waits_for_our_disk(
+    tmp_path: Path, start_mosquitto: Callable[..., Mosquitto]
+) -> None:
+    """Few messages on their way at once hold a slow disk back; with MQTT 5 we ask for more ourselves."""
+    mosquitto = start_mosquitto(config="max_inflight_messages 20")
+    checked = Checked(tmp_path, broker=broker_section(mosquitto.port, protocol="3.1.1"))
+    assert re.match(r"the broker sends \d\d messages, then waits", checked.said("note", "window"))
+    assert not Checked(tmp_path, broker=broker_section(mosquitto.port)).said("note", "window")
+
+
+@pytest.mark.mosquitto
 def test_a_broker_without_retained_messages_is_refused_in_words(
     tmp_path: Path, start_mosquitto: Callable[..., Mosquitto]
 ) -> None:

@@ -121,7 +121,7 @@ BROKERS = {
         protocol="3.1.1",
         restart=False,
         ahead=None,
-        marks=True,
+        marks=False,
         lost=f"whatever waits in it when it ends; {UNHEARD}",
     ),
     "rabbitmq": Abilities(
@@ -138,7 +138,7 @@ BROKERS = {
         start=lambda folder: Nats(folder).start(),
         protocol="3.1.1",
         ahead=1024,
-        again="at once",
+        again="later",
         packet=1_048_576,
         spaces=False,
         lost="readings that were on their way when a connection broke, unless `ack_wait` is short: they count"
