@@ -29,7 +29,9 @@ NOT_YET = ("mute", "predict", "promote", "retrain", "rollback")
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Words = Annotated[str, msgspec.Meta(max_length=1000)]
-AlertId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{24}$")]
+AlertId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{24}$", max_length=24)]
+LONGEST_NAME, LONGEST_REASON = 64, 300
+"""Letters of a command, and of what the decoder says of a request, that are repeated in an answer."""
 
 
 class AckRequest(msgspec.Struct, frozen=True):
@@ -119,7 +121,8 @@ class Commands:
     Args:
         base: All topics stand below it.
         processing: What most of them concern.
-        answered: Returns what a command was answered, by its name and what tells its request from others.
+        answered: Returns what a command was answered, by its name, what tells its request from others, and
+            the service clock, µs.
         fetch: Brings a device back to memory that is only on disk; returns whether it was there.
         look: Lets new models be looked for; returns their names.
     """
@@ -129,7 +132,7 @@ class Commands:
         base: str,
         processing: Processing,
         *,
-        answered: Callable[[str, str], bytes | None],
+        answered: Callable[[str, str, int], bytes | None],
         fetch: Callable[[str, str], bool],
         look: Callable[[], list[str]],
     ) -> None:
@@ -155,7 +158,7 @@ class Commands:
 
         An error of the core is raised: then memory is worth nothing any more, see `Processing.begin`.
         """
-        command = message.topic.removeprefix(f"{self._base}/cmd/")
+        command = message.topic.removeprefix(f"{self._base}/cmd/")[:LONGEST_NAME]
         name = command if command in REQUESTS or command in NOT_YET else "other"
         if message.retained:
             decision.events.append(CommandAnswered(name, "ignored"))
@@ -170,7 +173,7 @@ class Commands:
                     "bad_request", "a request needs a transaction, or a response topic (MQTT 5)"
                 )
             said = _said(transaction, respond)
-            if said and (reply := self._reply_before(decision, command, said)) is not None:
+            if said and (reply := self._reply_before(decision, command, said, message.arrival)):
                 decision.events.append(CommandAnswered(name, "repeated"))
                 self._answer(decision, command, reply, respond)
                 return
@@ -182,7 +185,7 @@ class Commands:
             result, error = None, (refused.code, str(refused))
         reply = reply_message(command, transaction, result, error)
         if said:
-            decision.replies.append((command, said, message.arrival, reply))
+            decision.replies[command, said] = message.arrival, reply
         decision.events.append(CommandAnswered(name, error[0] if error else "ok"))
         self._answer(decision, command, reply, respond)
 
@@ -193,7 +196,7 @@ class Commands:
             return _envelope(message.payload).transaction
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _RefusedError(
-                "bad_request", f"the request is no JSON object as it should be: {error}"
+                "bad_request", f"the request is no JSON object as it should be: {error}"[:LONGEST_REASON]
             ) from None
 
     def _response_to(self, properties: bytes) -> ResponseTo | None:
@@ -202,15 +205,16 @@ class Commands:
         if found is None or not found.topic.isprintable() or any(letter in found.topic for letter in "+#"):
             return None
         ours = found.topic.startswith(f"{self._base}/") and not found.topic.startswith(f"{self._base}/reply/")
-        if ours or found.topic.startswith("$") or self._processing.intake.stream_of(found.topic.encode()):
+        if ours or found.topic.startswith("$") or self._processing.settings.home_assistant.owns(found.topic):
+            return None
+        if self._processing.intake.stream_of(found.topic.encode()):
             return None
         return found
 
-    def _reply_before(self, decision: Decision, command: str, said: str) -> bytes | None:
-        for before, what, _, reply in decision.replies:  # which came in the same read
-            if (before, what) == (command, said):
-                return reply
-        return self._answered(command, said)
+    def _reply_before(self, decision: Decision, command: str, said: str, now: int) -> bytes | None:
+        if (found := decision.replies.get((command, said))) is not None:  # it came in the same read
+            return found[1]
+        return self._answered(command, said, now)
 
     def _carry_out(self, decision: Decision, command: str, message: Message) -> dict[str, Any]:
         if command in NOT_YET:
@@ -223,7 +227,7 @@ class Commands:
         try:
             request = msgspec.json.decode(message.payload, type=REQUESTS[command])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _RefusedError("bad_request", f"{command}: {error}") from None
+            raise _RefusedError("bad_request", f"{command}: {error}"[:LONGEST_REASON]) from None
         return self._handlers[command](decision, request, message.arrival)
 
     def _answer(self, decision: Decision, command: str, reply: bytes, respond: ResponseTo | None) -> None:

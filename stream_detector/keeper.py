@@ -150,7 +150,7 @@ class Keeper:
             (event.stream, event.device) for event in decision.events if isinstance(event, DeviceForgotten)
         ]
         if decision.replies:
-            self._change.replies += decision.replies
+            self._change.replies += [(*what, *said) for what, said in decision.replies.items()]
             self._urgent = self._sync = True
         self._change.deliveries += self._processing.intake.deliveries.changes()
         return outgoing
@@ -221,7 +221,9 @@ class Keeper:
             case Gap() | ModelSet() | Started() | Feedback():
                 in_journal = self._urgent = self._sync = True
             case Acknowledged() | Forgotten():
-                in_journal = self._urgent = self._sync = record.stream in self._kept
+                in_journal = record.stream in self._kept
+                self._urgent = self._urgent or in_journal
+                self._sync = self._sync or in_journal
         if in_journal:
             self._position += 1
             self._change.records.append((self._position, record))

@@ -74,8 +74,8 @@ class Decision:
         tallies: How messages ended, by stream, each with their arrival.
         suppressed: Dead letters that are not sent, to spare the broker.
         captures: (stream, device) of devices that were met under other captures than before.
-        replies: What commands are answered, to be remembered: command, what tells its request from others,
-            service clock (µs), reply.
+        replies: What commands are answered, to be remembered: service clock (µs) and reply, by command and
+            what tells its request from others.
     """
 
     records: list[tuple[Record, Mapping[str, Outcome]]] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Decision:
     tallies: list[tuple[Mapping[str, Tally], int]] = field(default_factory=list)
     suppressed: int = 0
     captures: list[tuple[str, str]] = field(default_factory=list)
-    replies: list[tuple[str, str, int, bytes]] = field(default_factory=list)
+    replies: dict[tuple[str, str], tuple[int, bytes]] = field(default_factory=dict)
 
 
 class EverybodyIn:
@@ -98,9 +98,9 @@ class EverybodyIn:
         """Return the channels known of a device; None: it was never heard of."""
         return self._pipeline.streams[stream].channels_of(device) or None
 
-    def refusal(self, stream: str) -> str | None:
+    def refusal(self, stream: str, joining: int) -> str | None:
         """Return why a stream can have no further device: never."""
-        del stream
+        del stream, joining
         return None
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from stream_detector.core.records import Gap, ModelSet, Readings
+from stream_detector.core.records import Acknowledged, Forgotten, Gap, ModelSet, Readings
 from stream_detector.errors import BundleError
 
 if TYPE_CHECKING:
@@ -159,8 +159,9 @@ class Recovery:
     ) -> int:
         """Take a record in again; return how many readings that were."""
         pipeline = self._processing.pipeline
-        if isinstance(record, Readings | ModelSet) and record.stream not in pipeline.streams:
-            return 0
+        of_one_stream = isinstance(record, Readings | ModelSet | Acknowledged | Forgotten)
+        if of_one_stream and record.stream not in pipeline.streams:
+            return 0  # it is not configured any more
         if isinstance(record, Readings):
             record = self._not_held(position, record, held)
             if not len(record):

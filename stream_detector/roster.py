@@ -44,7 +44,6 @@ class Roster:
         self._clock = clock
         self._tokens = dict.fromkeys(pipeline.streams, float(self._a_minute))
         self._counted_at = clock()
-        self._joined: dict[str, tuple[int, int]] = {}
 
     def channels_of(self, stream: str, device: str) -> tuple[str, ...] | None:
         """Return the channels known of a device; None: it was never heard of."""
@@ -53,14 +52,15 @@ class Roster:
             return found.channels_of(device)
         return None
 
-    def refusal(self, stream: str) -> str | None:
-        """Return why a stream can have no further device now; None: it gets one."""
+    def refusal(self, stream: str, joining: int) -> str | None:
+        """Return why a stream can have no further device now; None: it gets one.
+
+        Args:
+            stream: Its name.
+            joining: Devices that got a place before, but are not in memory yet.
+        """
         in_memory, on_disk = len(self._pipeline.streams[stream].devices), self._recovery().evicted[stream]
-        # Moving to disk and back leaves the sum; joining changes it. So those that joined in this batch are
-        # told from those of the batches before, who are in memory by now.
-        before, joined = self._joined.get(stream, (0, 0))
-        joined = joined if before == in_memory + on_disk else 0
-        if in_memory + joined >= self._in_memory:
+        if in_memory + joining >= self._in_memory:
             return f"the stream has {self._in_memory} devices already (max_devices)"
         if on_disk >= ON_DISK * self._in_memory:
             return f"the stream has {ON_DISK * self._in_memory} devices on disk already (20 x max_devices)"
@@ -75,5 +75,4 @@ class Roster:
                 " known ones are not affected"
             )
         self._tokens[stream] -= 1.0
-        self._joined[stream] = in_memory + on_disk, joined + 1
         return None

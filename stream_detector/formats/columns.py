@@ -71,8 +71,8 @@ class Roster(Protocol):
     def channels_of(self, stream: str, device: str) -> tuple[str, ...] | None:
         """Return the channels known of a device; None: it was never heard of."""
 
-    def refusal(self, stream: str) -> str | None:
-        """Return why a stream can have no further device now; None: it gets one."""
+    def refusal(self, stream: str, joining: int) -> str | None:
+        """Return why a stream can have no further device now, `joining` new ones of a batch; None: it can."""
 
 
 @dataclass(slots=True)
@@ -97,6 +97,7 @@ class Columns:
     _shape_of: dict[tuple[str, ...], int] = field(default_factory=dict)
     _names: list[tuple[str, ...]] = field(default_factory=list)
     _known: dict[str, _Known] = field(default_factory=dict)
+    _joining: int = 0
 
     def __len__(self) -> int:
         """Return the number of readings collected so far."""
@@ -169,6 +170,7 @@ class Columns:
 
     def take(self) -> Readings | None:
         """Return what was collected as a batch, None where there is nothing; start anew."""
+        self._joining = 0
         if not self._rows:
             return None
         devices, shapes, ts, arrival, seq, index = zip(*self._rows, strict=True)
@@ -212,9 +214,10 @@ class Columns:
             )
         shape = self._shape(names, known)
         if new:
-            refusal = self.roster.refusal(self.stream)
+            refusal = self.roster.refusal(self.stream, self._joining)
             if refusal:
                 raise RefusedError("device_limit", refusal)
+            self._joining += 1
             if route.tags:
                 self.tags[device] = route.tags
         self._known[device] = known

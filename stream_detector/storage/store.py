@@ -281,16 +281,17 @@ class Store:
         with self._reading():
             return self._db.run("SELECT packet, digest FROM deliveries ORDER BY number").fetchall()
 
-    def reply(self, command: str, said: str) -> bytes | None:
+    def reply(self, command: str, said: str, now: int) -> bytes | None:
         """Return what a command was answered; None where it never was, or too long ago.
 
         Args:
             command: Its name.
             said: What the request said that tells it from others.
+            now: Service clock, µs.
         """
-        sql = "SELECT at, reply, sum FROM replies WHERE command = ? AND said = ?"
+        sql = "SELECT at, reply, sum FROM replies WHERE command = ? AND said = ? AND at >= ?"
         with self._reading():
-            found = self._db.run(sql, (command, said)).fetchone()
+            found = self._db.run(sql, (command, said, now - REPLIES_US)).fetchone()
         if found is None or found[2] != codec.checksum(command, said, *found[:2]):
             return None
         return bytes(found[1])
@@ -407,8 +408,12 @@ class Store:
         self._db.run_many(
             "INSERT OR REPLACE INTO replies (command, said, at, reply, sum) VALUES (?, ?, ?, ?, ?)", rows
         )
-        self._db.run("DELETE FROM replies WHERE at < ?", (change.alive_at - REPLIES_US,))
-        # One by one they get numbers, so the highest says how many there can be.
+        # They are numbered as they come: so the first that is young enough says how many are not, without
+        # a look at all of them, and the highest number how many there can be.
+        sql = "SELECT number FROM replies WHERE at >= ? ORDER BY number LIMIT 1"
+        young = self._db.one(sql, (change.alive_at - REPLIES_US,))
+        if young is not None:
+            self._db.run("DELETE FROM replies WHERE number < ?", (young,))
         sql = "DELETE FROM replies WHERE number <= (SELECT max(number) FROM replies) - ?"
         self._db.run(sql, (REPLIES,))
 

@@ -27,7 +27,7 @@ class Room:
         """Return what is known of a device: nothing."""
         return None
 
-    def refusal(self, _stream: str) -> str | None:
+    def refusal(self, _stream: str, _joining: int) -> str | None:
         """Return why there is no room, where there is none."""
         self._left -= 1
         return "there is no room (max_devices)" if self._left < 0 else None
