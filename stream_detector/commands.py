@@ -21,6 +21,7 @@ from stream_detector.publications import Publication, reply_message
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from stream_detector.formats.intake import Oversized
     from stream_detector.mqtt.requests import ResponseTo
     from stream_detector.processing import Decision, Processing
 
@@ -94,7 +95,7 @@ class Message:
         topic: `{base}/cmd/...`.
         payload: Bytes, or their beginning.
         retained: The broker had kept it: nobody asks now.
-        whole: The payload is all there.
+        oversized: What the payload was, of which only the beginning was kept; None: it is all there.
         properties: Of MQTT 5, as bytes.
         arrival: Service clock, µs.
     """
@@ -102,7 +103,7 @@ class Message:
     topic: str
     payload: bytes
     retained: bool
-    whole: bool
+    oversized: Oversized | None
     properties: bytes
     arrival: int
 
@@ -190,7 +191,7 @@ class Commands:
         self._answer(decision, command, reply, respond)
 
     def _transaction(self, message: Message) -> str | int | None:
-        if not message.whole:
+        if message.oversized:
             raise _RefusedError("bad_request", "the request is too large")
         try:
             return _envelope(message.payload).transaction
@@ -239,7 +240,8 @@ class Commands:
     def _refuse(self, decision: Decision, name: str, message: Message, why: str) -> None:
         decision.events.append(CommandAnswered(name, "dead_letter"))
         self._processing.refuse_command(
-            decision, rejection("", "command", why, message.topic, message.payload, message.arrival)
+            decision,
+            rejection("", "command", why, message.topic, message.payload, message.arrival, message.oversized),
         )
 
     # -- the commands -----------------------------------------------------------------------------

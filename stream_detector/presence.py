@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from stream_detector import __version__
@@ -12,7 +13,7 @@ from stream_detector.mqtt.link import Link
 from stream_detector.neighbours import Neighbours
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from stream_detector.formats.intake import Taken
     from stream_detector.home_assistant import HomeAssistant
@@ -103,6 +104,7 @@ class Presence:
         self._home_assistant.begin(self._keeper.fact(HOME_ASSISTANT))
         self._keeper.note(HOME_ASSISTANT, self._home_assistant.fact)
         self.announced = 0
+        self._states: Iterator[Publication] = iter(())
         self._standing = (False, 0)
         self._denied: set[str] = set()
         self._complained = time.monotonic() - COMPLAIN_S + 1.0  # a broker answers within a second
@@ -126,7 +128,11 @@ class Presence:
                     "commands are not heard: the broker refuses %s; allow our login to read it",
                     self._commands,
                 )
-        self._introduce(outlet)
+        publisher = outlet.publisher
+        if self.announced and publisher.denied is None and publisher.under_way < A_TURN:
+            self._introduce(outlet)
+            for publication in islice(self._states, A_TURN):
+                outlet.put(publication)
         standing = (link.ready, link.epoch)
         if standing != self._standing or time.monotonic() - self._noted >= NOTE_S:
             self._standing, self._noted = standing, time.monotonic()
@@ -201,19 +207,29 @@ class Presence:
             link.protocol,
             ", ".join(self._processing.intake.filters),
         )
+        if not link.session_present:  # then what was retained may be gone, too
+            self._states = self._retold()
         for note in link.notes:
             self._telemetry.say("%s", note)
 
     def _introduce(self, outlet: Outlet) -> None:
-        """Tell Home Assistant of some devices, while the broker keeps up and takes what we say there."""
-        home_assistant, publisher = self._home_assistant, outlet.publisher
-        if home_assistant.done:
-            if home_assistant.formerly and not len(publisher):
-                home_assistant.formerly.clear()
-                self._keeper.note(HOME_ASSISTANT, home_assistant.fact)
-        elif self.announced and publisher.denied is None and publisher.under_way < A_TURN:
+        """Tell Home Assistant of some devices."""
+        home_assistant = self._home_assistant
+        if not home_assistant.done:
             for publication in home_assistant.take():
                 outlet.put(publication)
+        elif home_assistant.formerly and not len(outlet.publisher):
+            home_assistant.formerly.clear()
+            self._keeper.note(HOME_ASSISTANT, home_assistant.fact)
+
+    def _retold(self) -> Iterator[Publication]:
+        """Yield the states of all devices in memory, each as it is when its turn comes."""
+        for name in self._settings.streams:
+            for device in list(self._processing.pipeline.streams[name].devices.slot_of):
+                told = self._processing.pipeline.streams[name].told(device)  # which may be a new one
+                publication = told and self._processing.publications.of(told, self._clock())
+                if publication:
+                    yield publication
 
     def _where(self) -> str:
         if self._broker is not None:

@@ -39,7 +39,8 @@ class Publication:
         payload: Bytes.
         qos: 0 or 1.
         retain: Whether the broker keeps it for later subscribers.
-        once: It is said once: neither kept over a crash nor tried again where the broker refuses it.
+        once: It is said once: neither kept over a crash nor tried again where the broker refuses it, or ends
+            the connection.
         correlation: Of the request that it answers; only MQTT 5 carries it.
     """
 

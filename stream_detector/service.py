@@ -295,7 +295,7 @@ class Service:
                 time.time_ns() // 1000,
             )
             for place in taken.commands:
-                self._commands.take(decision, _request(received, place))
+                self._commands.take(decision, _request(received, place, oversized.get(place)))
         except Exception as error:  # noqa: BLE001 - no message can stop the next one
             self._isolate(received, error, alone=alone)
             return
@@ -445,12 +445,12 @@ class Service:
                 os._exit(1)
 
 
-def _request(received: Received, place: int) -> Message:
+def _request(received: Received, place: int, oversized: Oversized | None) -> Message:
     return Message(
         topic=received.topics[place].decode(),
         payload=received.payloads[place],
         retained=bool(received.flags[place] & RETAIN),
-        whole=place not in received.truncated,
+        oversized=oversized,
         properties=received.properties.get(place, b""),
         arrival=received.arrival,
     )

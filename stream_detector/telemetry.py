@@ -227,7 +227,7 @@ class Telemetry:
                 LOG.info("%s/%s is forgotten", event.stream, _printable(event.device))
             case CommandAnswered():
                 self._series(self._counters["commands"], event.command, event.result).inc()
-                LOG.info("command %s: %s", event.command, event.result)
+                self._note_command(event)
             case ChannelAdded():
                 LOG.info("%s/%s reports a new channel: %s", event.stream, event.device, event.channel)
             case AlertSuppressed():
@@ -249,6 +249,11 @@ class Telemetry:
                 )
             case _:
                 assert_never(event)
+
+    def _note_command(self, answered: CommandAnswered) -> None:
+        """Log a command; the same with the same outcome once a minute, for there may be thousands a second."""
+        if self._rarely(f"command {answered.command} {answered.result}"):
+            LOG.info("command %s: %s", answered.command, answered.result)
 
     def _alert(self, alert: AlertChanged) -> None:
         self._series(
@@ -406,12 +411,18 @@ class Telemetry:
 
     def complain(self, key: str, message: str, *args: object) -> None:
         """Log a warning, but the same one only once a minute."""
-        now = time.monotonic()
-        if now - self._complaints.get(key, -REPEAT_S) >= REPEAT_S:
-            if len(self._complaints) > 1000:  # noqa: PLR2004 - bounded, whatever the keys
-                self._complaints.clear()
-            self._complaints[key] = now
+        if self._rarely(key):
             LOG.warning(message, *args)
+
+    def _rarely(self, key: str) -> bool:
+        """Return whether something was not said within a minute, and is now."""
+        now = time.monotonic()
+        if now - self._complaints.get(key, -REPEAT_S) < REPEAT_S:
+            return False
+        if len(self._complaints) > 1000:  # noqa: PLR2004 - bounded, whatever the keys
+            self._complaints.clear()
+        self._complaints[key] = now
+        return True
 
     def say(self, message: str, *args: object) -> None:
         """Log what an operator wants to know about the service's own life."""

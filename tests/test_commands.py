@@ -12,6 +12,7 @@ from paho.mqtt.properties import Properties
 from stream_detector.commands import ERRORS, NOT_YET, REQUESTS, Commands, Message
 from stream_detector.core.events import COMMAND_RESULTS
 from stream_detector.core.records import Feedback
+from stream_detector.formats.intake import Oversized
 from stream_detector.processing import Decision
 from tests.keeping import SECOND, Kept
 
@@ -42,7 +43,7 @@ class Asked(Kept):
         message = Message(
             f"stream_detector/cmd/{command}",
             payload,
-            **{"retained": False, "whole": True, "properties": properties, "arrival": self.now, **said},
+            **{"retained": False, "oversized": None, "properties": properties, "arrival": self.now, **said},
         )
         self.commands.take(decision, message)
         return decision
@@ -127,7 +128,7 @@ def test_a_transaction_is_carried_out_once(kept: Asked) -> None:
     alert = kept.raise_alert()
     request = {"transaction": "t", "id": alert, "by": "anna"}
     decision = kept.decide("ack", request)
-    message = Message("stream_detector/cmd/ack", json.dumps(request).encode(), False, True, b"", kept.now)
+    message = Message("stream_detector/cmd/ack", json.dumps(request).encode(), False, None, b"", kept.now)
     kept.commands.take(decision, message)
     *_, first, second = kept.conclude(decision)
     assert first == second
@@ -259,8 +260,10 @@ def test_what_cannot_be_answered_is_a_dead_letter(kept: Asked, payload: bytes) -
 
 def test_a_large_request_is_refused(kept: Asked) -> None:
     """Of which only the beginning came, so it has no transaction."""
-    (letter,) = kept.ask("ack", b'{"transaction": "t", "comm', whole=False)
+    whole = Oversized(70_000, "ab" * 32)
+    (letter,) = kept.ask("ack", b'{"transaction": "t", "comm', oversized=whole)
     assert letter["message"] == "the request is too large"
+    assert (letter["size"], letter["sha256"]) == (70_000, "ab" * 32)
 
 
 def test_a_retained_request_is_ignored(kept: Asked) -> None:

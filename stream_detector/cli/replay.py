@@ -49,7 +49,7 @@ def command(
 ) -> None:
     """Run recordings through the detector."""
     from stream_detector import recordings
-    from stream_detector.core.records import Gap, Readings, Tick
+    from stream_detector.core.records import Forgotten, Gap, Readings, Tick
     from stream_detector.processing import Processing
     from stream_detector.telemetry import Telemetry
 
@@ -60,7 +60,8 @@ def command(
     settings, name = settings_for(config, stream, broker)
     if source == "journal":
         journal = common.journal_of(settings, name, since)
-        records: Iterable[Record] = [each for each in journal if isinstance(each, Readings | Tick | Gap)]
+        what_happened = Readings | Tick | Gap | Forgotten  # not what was decided about it
+        records: Iterable[Record] = [each for each in journal if isinstance(each, what_happened)]
         count = sum(len(record) for record in records if isinstance(record, Readings))
         common.note(f"{count} readings from the journal in {settings.state_dir}")
     else:

@@ -133,6 +133,7 @@ class Alerting:
             if alert is not None and alert.id == said.id and not alert.acknowledged:
                 alert.acknowledged = True
                 alert.seq += 1
+                alert.told_peak = alert.peak
                 details = description.of_words(explain.acknowledged(said.by, said.comment), alert.peak)
                 judged = Judged(said.at, alert.started_at, 0, alert.peak, anomalous=True)
                 outcome.events.append(self._changed("ack", alert, judged, kind, slot, said.at, details))
@@ -148,6 +149,14 @@ class Alerting:
                 details = description.of_words("the device was forgotten", 0.0)
                 judged = Judged(at, alert.started_at, 0, 0.0, anomalous=False)
                 outcome.events.append(self._changed("clear", alert, judged, kind, slot, at, details))
+
+    def told(self, slot: int) -> DeviceStateChanged | None:
+        """Return a device's state as it stands, for those who have missed it; None: it was never told."""
+        state = int(self._devices.table["state"][slot])
+        if state == NEW:
+            return None
+        newest = int(self._devices.table["newest"][slot])
+        return self._device_state(slot, state, self.active(slot), None, newest)
 
     def memory(self, slot: int) -> tuple[dict[Kind, Track], Told]:
         """Return copies of a device's machines that hold something, by kind, and what was told."""
@@ -357,18 +366,21 @@ class Alerting:
         if not self._tell(slot, active) and state == before:
             return
         table["state"][slot] = state
-        outcome.events.append(
-            DeviceStateChanged(
-                stream=self._spec.name,
-                device=self._devices.names[slot],
-                tags=self._devices.tags.get(slot, {}),
-                state=STATES[state],
-                previous=None if before == NEW else STATES[before],
-                severity=max((alert.severity for alert in active), key=SEVERITIES.index, default=None),
-                score=score,
-                active=active,
-                updated_at=at,
-            )
+        outcome.events.append(self._device_state(slot, before, active, score, at))
+
+    def _device_state(
+        self, slot: int, before: int, active: tuple[ActiveAlert, ...], score: float | None, at: int
+    ) -> DeviceStateChanged:
+        return DeviceStateChanged(
+            stream=self._spec.name,
+            device=self._devices.names[slot],
+            tags=self._devices.tags.get(slot, {}),
+            state=STATES[self._devices.table["state"][slot]],
+            previous=None if before == NEW else STATES[before],
+            severity=max((alert.severity for alert in active), key=SEVERITIES.index, default=None),
+            score=score,
+            active=active,
+            updated_at=at,
         )
 
     def _state(self, slot: int, active: tuple[ActiveAlert, ...]) -> int:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.core.detector import Detector
+    from stream_detector.core.events import DeviceStateChanged
     from stream_detector.core.records import Acknowledged, Forgotten, Readings
     from stream_detector.core.state import OpenAlert
 
@@ -180,6 +181,11 @@ class Stream:
         self._rows.write(slot, state)
         self._alerting.restore(slot, state)
         return slot
+
+    def told(self, device: str) -> DeviceStateChanged | None:
+        """Return a device's state as it stands, without the score that it had; None: it was never told."""
+        slot = self.devices.slot_of.get(device)
+        return None if slot is None else self._alerting.told(slot)
 
     def device_of_alert(self, alert_id: str) -> str | None:
         """Return whose open alert has an id; None: nobody's."""

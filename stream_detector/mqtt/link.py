@@ -135,6 +135,7 @@ class Link:
         self._client_id = client_id
         self._subscriptions = [wanted for wanted in subscriptions if wanted[0] not in optional]
         self._extras = [wanted for wanted in subscriptions if wanted[0] in optional]
+        self._suspects: set[str] = set()  # optional filters that were never answered
         self.denied: set[str] = set()
         self.formerly = sorted(set(formerly) - {name for name, _ in subscriptions})
         self._will = will
@@ -478,8 +479,12 @@ class Link:
             return
         if packet_id == connection.extra:
             connection.extra = 0
+            name, _ = self._extras[connection.extras - 1]
+            self._suspects.discard(name)
             if codes[0].is_failure:
-                self.denied.add(self._extras[connection.extras - 1][0])
+                self.denied.add(name)
+            else:
+                self.denied.discard(name)
             return
         filters = connection.asked.pop(packet_id, [])
         refused = [(wanted, code) for wanted, code in zip(filters, codes, strict=False) if code.is_failure]
@@ -521,7 +526,11 @@ class Link:
         """
         now = monotonic()
         if connection.extra:  # unanswered: some brokers hang up instead of refusing a filter
-            self.denied.add(self._extras.pop(connection.extras - 1)[0])
+            name, _ = self._extras[connection.extras - 1]
+            if name in self._suspects:  # once may be chance
+                self.denied.add(name)
+                del self._extras[connection.extras - 1]
+            self._suspects.add(name)
         if self._fall_back(connection):
             self._forget()
             self._next_attempt = now

@@ -2,8 +2,8 @@
 
 At most a window of QoS 1 messages is on its way; what a lost connection left unconfirmed is sent again in
 order, and what the broker refuses is tried again after a pause, as is what somebody has to hear while
-nobody listens: nothing at QoS 1 is ever dropped. A later message on a topic never overtakes an earlier
-one, so what is retained at the end is the last one put.
+nobody listens: nothing at QoS 1 is ever dropped but what is to be said only once. A later message on a
+topic never overtakes an earlier one, so what is retained at the end is the last one put.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Message:
     retain: bool
     at: int  # when it was put, service clock
     heard: bool  # it is done only when somebody has got it
-    once: bool = False  # it is not tried again where the broker refuses it
+    once: bool = False  # it is not tried again
     correlation: bytes = b""
     denied: bool = False  # the broker has refused it
     packet_id: int = 0  # of the connection that was lost before it was confirmed
@@ -117,7 +117,8 @@ class Publisher:
             qos: 0 or 1.
             retain: Whether the broker keeps it for later subscribers.
             heard: Whether it is done only when somebody has got it, not already when the broker has.
-            once: Whether it is done, too, when the broker has refused it.
+            once: Whether it is done, too, when the broker has refused it, or the connection is lost before it
+                has said so.
             correlation: Of the request that it answers.
             number: What `pump` returns once it is confirmed.
             at: When it was made, service clock, µs; 0: now.
@@ -179,10 +180,15 @@ class Publisher:
         return message
 
     def _send_again(self) -> None:
-        """Put what the lost connection left unconfirmed back to the front, marked as sent before."""
+        """Put what the lost connection left unconfirmed back to the front, marked as sent before.
+
+        But not what is said once: where it goes somebody else has chosen, and some brokers end the connection
+        of whoever publishes where they do not want it, which would happen again for ever.
+        """
         for packet_id, message in reversed(self._sent.items()):
-            message.packet_id = packet_id
-            self._queue.appendleft(message)
+            if not message.once:
+                message.packet_id = packet_id
+                self._queue.appendleft(message)
         self._sent.clear()
 
     def _fill_window(self) -> None:

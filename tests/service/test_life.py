@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.brokers import Mosquitto, Peer, free_port, wait_for
-from tests.service.sensor import WARMED_UP, healthy_list, payload, reading
+from tests.service.sensor import TOPIC, WARMED_UP, healthy_list, payload, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,3 +168,29 @@ def test_after_one_that_has_ended(mosquitto: Mosquitto, start_service: Callable[
         service = start_service(mosquitto.port)
         service.wait_online()
         service.stop(how)
+
+
+def test_states_are_told_anew_to_a_broker_that_has_lost_them(
+    mosquitto: Mosquitto, start_service: Callable[..., RunningService]
+) -> None:
+    """Whoever comes after a broker that forgot everything still learns how each device is."""
+    service = start_service(
+        mosquitto.port,
+        streams={"pumps": {"topic": TOPIC, "channels": {"vibration": {"max": 10}}}},
+    )
+    with Peer(mosquitto.port) as sensor:
+        for number in range(60):
+            sensor.publish(f"plant/north/pump-{number}/telemetry", payload({"values": {"vibration": 5}}))
+        sensor.publish("plant/north/pump-7/telemetry", payload({"values": {"vibration": 50}}))
+    service.wait_for_count("alerts_active", 1)
+    service.wait_for_count("outbox_events", 0)
+    mosquitto.kill()
+    mosquitto.start()
+    service.wait_ready()
+    service.wait_online()
+    with Peer(mosquitto.port) as late:
+        late.subscribe("stream_detector/state/#")
+        found = late.wait_for(lambda found: len({message.topic for message in found}) == 60)
+    states = {message.topic.rpartition("/")[2]: json.loads(message.payload) for message in found}
+    assert (states["pump-7"]["state"], states["pump-7"]["active"][0]["kind"]) == ("alerting", "range")
+    assert states["pump-8"]["state"] == "warming_up"

@@ -136,7 +136,7 @@ def content(store: Store) -> dict[str, Any]:
         "alerts": store.open_alerts(),
         "outbox": store.outbox(),
         "deliveries": store.deliveries(),
-        "replies": [store.reply("ack", str(k), NOW) for k in range(1, REPLIES + 1)],
+        "replies": [store.reply("ack", str(k), 0) for k in range(1, REPLIES + 1)],
         "k": store.get("k"),
         "head": (store.last_position, store.last_number, store.alive_at),
         "damaged": store.damaged,

@@ -276,7 +276,7 @@ def test_what_a_release_wrote_is_read_for_ever(tmp_path: Path, number: int, expe
     for _ in range(2):
         with closing(Store(tmp_path / "state")) as store:
             assert content(store) == expected
-            assert store.reply("ack", "transaction 1") == (b"{}" if number > 1 else None)
+            assert store.reply("ack", "transaction 1", 0) == (b"{}" if number > 1 else None)
     assert (tmp_path / "state" / "state.db.v1").exists() == (number == 1)
 
 
