@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stream_detector.formats.intake import Oversized
     from stream_detector.mqtt.requests import ResponseTo
     from stream_detector.processing import Decision, Processing
+    from stream_detector.recovery import Recovery
 
 NOT_YET = ("mute", "predict", "promote", "retrain", "rollback")
 """Commands of the contract that this version answers with an error."""
@@ -124,7 +125,7 @@ class Commands:
         processing: What most of them concern.
         answered: Returns what a command was answered, by its name, what tells its request from others, and
             the service clock, µs.
-        fetch: Brings a device back to memory that is only on disk; returns whether it was there.
+        recovery: Knows what is only on disk.
         look: Lets new models be looked for; returns their names.
     """
 
@@ -134,13 +135,13 @@ class Commands:
         processing: Processing,
         *,
         answered: Callable[[str, str, int], bytes | None],
-        fetch: Callable[[str, str], bool],
+        recovery: Recovery,
         look: Callable[[], list[str]],
     ) -> None:
         self._base = base
         self._processing = processing
         self._answered = answered
-        self._fetch = fetch
+        self._recovery = recovery
         self._look = look
         self._handlers: Mapping[str, Callable[..., dict[str, Any]]] = {
             "ack": self._ack,
@@ -270,12 +271,13 @@ class Commands:
     def _forget(self, decision: Decision, request: ForgetRequest, at: int) -> dict[str, Any]:
         stream = self._processing.pipeline.streams.get(request.stream)
         known = stream is not None and (
-            request.device in stream.devices.slot_of or self._fetch(request.stream, request.device)
+            request.device in stream.devices.slot_of or self._recovery.fetch(request.stream, request.device)
         )
         if not known:
             raise _RefusedError("not_found", f"there is no device {request.stream}/{request.device}")
         before = len(decision.events)
         self._processing.record(decision, Forgotten(at, request.stream, request.device))
+        self._recovery.forget(request.stream, request.device)
         gone = [event for event in decision.events[before:] if isinstance(event, DeviceForgotten)]
         return {"stream": request.stream, "device": request.device, "state": gone[0].state}
 

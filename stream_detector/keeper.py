@@ -193,6 +193,7 @@ class Keeper:
         self._store.commit(self._change, sync=self._sync)
         self._telemetry.committed(time.perf_counter() - begin)
         self._move_out()
+        self.recovery.committed()
         self._open_transaction()
         self._committed_at = time.monotonic()
         self._offer()

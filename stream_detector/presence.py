@@ -129,7 +129,8 @@ class Presence:
                     self._commands,
                 )
         publisher = outlet.publisher
-        if self.announced and publisher.denied is None and publisher.under_way < A_TURN:
+        told = self.announced and outlet.problem is None  # what memory says is on disk
+        if told and publisher.denied is None and publisher.under_way < A_TURN:
             self._introduce(outlet)
             for publication in islice(self._states, A_TURN):
                 outlet.put(publication)

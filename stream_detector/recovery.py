@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stream_detector.storage.store import Store
     from stream_detector.telemetry import Telemetry
 
+OfOneStream: TypeAlias = Readings | ModelSet | Acknowledged | Forgotten
 GAPS = 1000
 """Gaps that are remembered for devices on disk."""
 
@@ -56,6 +57,7 @@ class Recovery:
         self._telemetry = telemetry
         self._gaps: list[tuple[int, Gap]] = []
         self._models: dict[str, ModelSet] = {}
+        self._leaving: set[tuple[str, str]] = set()
         self.evicted: dict[str, int] = {}
 
     def restore(self, changed: Changed) -> None:
@@ -63,6 +65,7 @@ class Recovery:
         store, processing = self._store, self._processing
         begin, replayed = time.monotonic(), 0
         self._gaps, self._models = [], {}
+        self._leaving.clear()
         self.evicted = {name: store.evicted_devices(name) for name in processing.settings.streams}
         processing.begin()
         processing.intake.next_instant = max(processing.intake.next_instant, store.alive_at)
@@ -116,7 +119,7 @@ class Recovery:
 
     def fetch(self, stream: str, device: str) -> bool:
         """Bring a device back that is only on disk; return whether it was there."""
-        if not self.evicted[stream]:
+        if not self.evicted[stream] or (stream, device) in self._leaving:
             return False
         found = self._store.row(stream, device)
         if found is None:
@@ -124,6 +127,14 @@ class Recovery:
         self._put_back(found[0], stream, found[1])
         self.evicted[stream] -= 1
         return True
+
+    def forget(self, stream: str, device: str) -> None:
+        """Know that the row of a device goes with the next commit: until then it is there no more."""
+        self._leaving.add((stream, device))
+
+    def committed(self) -> None:
+        """Know that everything is on disk."""
+        self._leaving.clear()
 
     def devices(self, stream: str) -> Iterator[tuple[str, Mapping[str, str]] | None]:
         """Yield every device that is known of a stream with its tags; None now and then, for a pause.
@@ -159,8 +170,7 @@ class Recovery:
     ) -> int:
         """Take a record in again; return how many readings that were."""
         pipeline = self._processing.pipeline
-        of_one_stream = isinstance(record, Readings | ModelSet | Acknowledged | Forgotten)
-        if of_one_stream and record.stream not in pipeline.streams:
+        if isinstance(record, OfOneStream) and record.stream not in pipeline.streams:
             return 0  # it is not configured any more
         if isinstance(record, Readings):
             record = self._not_held(position, record, held)

@@ -161,7 +161,7 @@ class Service:
             settings.topics.base,
             self.processing,
             answered=self._store.reply,
-            fetch=self._keeper.recovery.fetch,
+            recovery=self._keeper.recovery,
             look=self._watcher.look_now,
         )
         self._presence = Presence(

@@ -251,7 +251,7 @@ class Telemetry:
                 assert_never(event)
 
     def _note_command(self, answered: CommandAnswered) -> None:
-        """Log a command; the same with the same outcome once a minute, for there may be thousands a second."""
+        """Log a command; the same with the same outcome once a minute: there may be thousands a second."""
         if self._rarely(f"command {answered.command} {answered.result}"):
             LOG.info("command %s: %s", answered.command, answered.result)
 

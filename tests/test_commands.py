@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from typer.testing import CliRunner
 
+from stream_detector import cli
 from stream_detector.commands import ERRORS, NOT_YET, REQUESTS, Commands, Message
 from stream_detector.core.events import COMMAND_RESULTS
 from stream_detector.core.records import Feedback
 from stream_detector.formats.intake import Oversized
 from stream_detector.processing import Decision
-from tests.keeping import SECOND, Kept
+from tests.keeping import NOW, SECOND, Kept
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +34,7 @@ class Asked(Kept):
             "stream_detector",
             self.processing,
             answered=self.store.reply,
-            fetch=self.keeper.recovery.fetch,
+            recovery=self.keeper.recovery,
             look=lambda: ["forest"],
         )
 
@@ -141,6 +143,26 @@ def test_a_transaction_is_carried_out_once(kept: Asked) -> None:
     assert kept.ask("ack", request)[0]["result"]["already"] is True
 
 
+def test_an_answer_is_kept_for_a_day(kept: Asked) -> None:
+    """Who asks the same a minute later every day, and nobody asks anything else, is not answered from it."""
+    alert = kept.raise_alert()
+    request = {"transaction": "daily", "id": alert}
+    kept.ask("ack", request)
+    for day in (1, 2):
+        kept.now = NOW + day * 86_460 * SECOND
+        assert kept.ask("ack", request)[-1]["result"].get("already")
+        assert kept.total("commands_total", result="repeated") == 0
+
+
+def test_answers_do_not_fill_the_disk(kept: Asked) -> None:
+    """What a request says that is wrong is repeated in part only."""
+    long = "x" * 60_000
+    kept.ask("feedback", {"transaction": 1, "id": "0" * 24, "verdict": long})
+    kept.ask(long, {"transaction": 2})
+    assert all(len(answer.payload) < 1000 for answer in kept.published)
+    assert kept.ask(long, {"transaction": 2})[0]["command"] == "x" * 64
+
+
 def test_what_was_not_written_was_not_done(kept: Asked) -> None:
     """A crash before the commit takes the command back, its answer too."""
     alert = kept.raise_alert()
@@ -207,6 +229,87 @@ def test_a_device_on_disk_is_forgotten(tmp_path: Path) -> None:
     assert kept.store.row("pumps", gone) is None
 
 
+def test_a_device_is_forgotten_once(tmp_path: Path) -> None:
+    """Asked twice in one read, its row is still on disk the second time, but it is gone."""
+    kept = Asked(tmp_path, stream=RANGE, max_devices=10)
+    for k in range(12):
+        kept.calm(f"d{k}")
+    on_disk = kept.keeper.recovery.evicted["pumps"]
+    gone = next(f"d{k}" for k in range(12) if f"d{k}" not in kept.states())
+    decision = kept.decide("forget", {"transaction": 1, "stream": "pumps", "device": gone})
+    again = json.dumps({"transaction": 2, "stream": "pumps", "device": gone}).encode()
+    kept.commands.take(decision, Message("stream_detector/cmd/forget", again, False, None, b"", kept.now))
+    *_, first, second = kept.conclude(decision)
+    assert (first["ok"], second["error"]["code"]) == (True, "not_found")
+    assert kept.keeper.recovery.evicted["pumps"] == kept.store.evicted_devices("pumps") == on_disk - 1
+
+
+def test_a_forgotten_device_makes_room(tmp_path: Path) -> None:
+    """For one that was refused because there were too many."""
+    kept = Asked(tmp_path, stream=RANGE, max_devices=3)
+    for k in range(3):
+        kept.calm(f"d{k}", count=30)  # known well enough to be missed, so none moves to disk
+    assert "max_devices" in kept.calm("new")[0]["message"]
+    kept.ask("forget", {"transaction": 1, "stream": "pumps", "device": "d1"})
+    assert kept.calm("new")[0]["schema"] == "stream_detector.state/1"
+
+
+def test_what_was_asked_of_a_stream_that_is_gone(tmp_path: Path) -> None:
+    """Its records are still in the journal when the service starts without it."""
+    kept = Asked(tmp_path, stream=RANGE)
+    alert = kept.raise_alert()
+    kept.ask("ack", {"transaction": 1, "id": alert})
+    kept.ask("forget", {"transaction": 2, "stream": "pumps", "device": "p"})
+    kept.let_go()
+    kept.settings = kept.settings.model_copy(
+        update={"streams": {"others": kept.settings.streams["pumps"]}}, deep=True
+    )
+    kept.open()
+    assert kept.processing.pipeline.streams["others"].open_alerts() == []
+
+
+def test_readings_are_written_whatever_is_asked_beside_them(tmp_path: Path) -> None:
+    """A command that needs not be on disk, in the same read, does not let them be acknowledged before."""
+    streams = {
+        "pumps": {"topic": "plant/{site}/{device}"},
+        "lamps": {"topic": "lamp/{device}", "durability": "none"},
+    }
+    kept = Asked(tmp_path, streams=streams)
+    kept.calm("p")
+    kept.send(("lamp/l", {"values": {"x": 1}}))
+    asked = kept.decide("forget", {"stream": "lamps", "device": "l"}, properties=wanting("me/answers"))
+    decision = Decision()
+    kept.processing.messages(decision, [b"plant/n/p"], [b'{"values": {"x": 6}}'], [0], kept.now + SECOND)
+    decision.records += asked.records
+    kept.keeper.keep(decision)
+    assert kept.keeper._urgent
+    assert kept.keeper._sync
+
+
+def test_an_alert_is_on_disk_as_it_was_acknowledged(tmp_path: Path) -> None:
+    """With the peak that its event told, from which the next update is reckoned."""
+    kept = Asked(tmp_path, stream=RANGE)
+    alert = kept.raise_alert(x=50.0)
+    kept.now += SECOND
+    kept.send(("plant/n/p", {"values": {"x": 60.0}}))  # worse, but not worth an update
+    kept.ask("ack", {"transaction": 1, "id": alert})
+    assert kept.store.open_alerts() == kept.processing.pipeline.streams["pumps"].open_alerts()
+    assert kept.store.open_alerts()[0].peak == pytest.approx(6.0)
+
+
+def test_a_replay_forgets_too(kept: Asked, tmp_path: Path) -> None:
+    """What is replayed from the journal ends for a device where it ended."""
+    kept.raise_alert()
+    kept.ask("forget", {"transaction": 1, "stream": "pumps", "device": "p"})
+    content = kept.settings.model_dump(mode="json", include={"streams", "state_dir"}, exclude_unset=True)
+    (tmp_path / "config.yaml").write_text(json.dumps(content))
+    done = CliRunner().invoke(
+        cli.app, ["replay", "--from", "journal", "--config", str(tmp_path / "config.yaml")]
+    )
+    assert done.exit_code == 0, done.output
+    assert "1 range cleared, 1 range raised" in done.output
+
+
 def test_feedback_is_in_the_journal(kept: Asked) -> None:
     """For whoever trains or compares; also of alerts that are over."""
     alert = kept.raise_alert()
@@ -226,6 +329,7 @@ def test_reload_says_what_it_looks_for(kept: Asked) -> None:
     [
         ("ack", {"transaction": "t"}, "bad_request", "missing required field `id`"),
         ("ack", {"transaction": "t", "id": "x"}, "bad_request", "regex"),
+        ("ack", {"transaction": "t", "id": "0" * 24 + "\n"}, "bad_request", "length <= 24"),
         ("ack", {"transaction": "t", "id": "0" * 24}, "not_found", "no open alert"),
         ("feedback", {"transaction": "t", "id": "0" * 24, "verdict": "?"}, "bad_request", "Invalid enum"),
         ("forget", {"transaction": "t", "stream": "pumps", "device": "?"}, "not_found", "no device pumps/?"),
@@ -289,7 +393,18 @@ def test_an_answer_goes_where_it_is_wanted(kept: Asked) -> None:
 
 @pytest.mark.parametrize(
     "topic",
-    ["a/#", "+", "$SYS/x", "stream_detector/alert/pumps/p", "stream_detector/cmd/ack", "plant/n/p", "a\nb"],
+    [
+        "a/#",
+        "+",
+        "$SYS/x",
+        "$share/a/b",
+        "stream_detector/alert/pumps/p",
+        "stream_detector/cmd/ack",
+        "plant/n/p",
+        "homeassistant/device/sd_0123456789abcdef/config",
+        "a\nb",
+        "/" * 250,
+    ],
 )
 def test_an_answer_is_no_input(kept: Asked, topic: str) -> None:
     """A response topic that we read ourselves, or that no topic can be, is not used."""

@@ -19,6 +19,7 @@ from stream_detector.core.events import (
     REJECTIONS,
     SEVERITIES,
     STATES,
+    CommandAnswered,
     Counts,
     DeviceStateChanged,
     ModelRefused,
@@ -311,6 +312,19 @@ def test_the_same_complaint_once_a_minute(
     assert lines == [
         f"a message on plant/\\x1b[31m was refused ({reason}): a\\nb\\u202e" for reason in ("seq", "empty")
     ]
+
+
+def test_the_same_command_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are counted; a flood of them does not fill the log."""
+    listen(caplog, monkeypatch)
+    telemetry = Telemetry(["pumps"], CollectorRegistry())
+    for result in ("ok", "ok", "repeated", "ok"):
+        telemetry.event(CommandAnswered("ack", result))
+    assert [record.getMessage() for record in caplog.records] == ["command ack: ok", "command ack: repeated"]
+    labels = {"command": "ack", "result": "ok"}
+    assert telemetry.registry.get_sample_value("stream_detector_commands_total", labels) == 3
 
 
 def test_a_refused_model_is_logged_and_counted(

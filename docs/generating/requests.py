@@ -49,11 +49,17 @@ def make() -> str:
             " it answers on `stream_detector/reply/{name}`, or on the request's response topic with its"
             " correlation data (MQTT 5). A request is a JSON object. Its `transaction`, a text of yours up to"
             " 128 characters, stands in the reply. A transaction that was answered in the last 24 hours gets"
-            " the answer that it had and is not carried out again; so who misses a reply asks again."
+            " the answer that it had and is not carried out again; so who misses a reply asks again. Take a"
+            " random text, not a counter that begins anew: it would get yesterday's replies."
         ),
         (
             "A request with neither `transaction` nor response topic cannot be answered: it is a dead letter"
             " (`command`). Retained requests are ignored, for nobody asks now."
+        ),
+        (
+            "Let only those write `stream_detector/cmd/#` who may acknowledge and forget: the broker's"
+            " permissions decide that, and `deploy/mosquitto/acl` shows how. A response topic may be any topic"
+            " that our login may write and that we do not read."
         ),
     ]
     for name, struct in commands.REQUESTS.items():

@@ -270,3 +270,19 @@ def test_the_demo_takes_a_free_port_where_1883_is_taken(tmp_path: Path) -> None:
     port = re.search(r"broker +127\.0\.0\.1:(\d+) ", done.stdout)
     assert port is not None
     assert port[1] not in {"0", "1883"}
+
+
+def test_ctrl_c_while_it_is_still_importing_shows_nothing(tmp_path: Path) -> None:
+    """Who changes their mind in the first moment sees no traceback."""
+    (tmp_path / "typer.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "stream_detector", "demo"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        assert program.stdout.readline() == "importing\n"
+        program.send_signal(signal.SIGINT)
+        assert program.wait(10) == -signal.SIGINT
+        assert program.stderr.read() == ""

@@ -133,6 +133,32 @@ def test_what_is_sent_again_says_so() -> None:
     assert first[7:9] != second[7:9]
 
 
+def test_what_is_said_once_is_not_sent_again() -> None:
+    """It may be the very message that the broker has ended the connection for."""
+    seen: list[bytes] = []
+
+    def hang_up(sock: socket.socket) -> None:
+        sock.sendall(login_answer(0))
+        answer_subscribe(sock, 1)
+        seen.append(read_packet(sock))
+
+    def confirm(sock: socket.socket) -> None:
+        sock.sendall(login_answer(0))
+        answer_subscribe(sock, 1)
+        seen.append(read_packet(sock))
+        sock.sendall(b"\x40\x02" + seen[-1][6:8])
+        wait_for_the_end(sock)
+
+    with ScriptedBroker(hang_up, confirm) as broker, Driver(broker.url).until_ready() as driver:
+        publisher = Publisher(driver.link)
+        publisher.put("me", b"once", once=True)
+        publisher.pump()
+        driver.until(lambda: driver.link.epoch == 2)
+        publisher.put("me", b"next", once=True)
+        pump_until(driver, publisher, lambda: len(publisher) == 0)
+    assert [packet[-4:] for packet in seen] == [b"once", b"next"]
+
+
 def test_a_refused_message_is_kept(start_mosquitto: Callable[..., Mosquitto]) -> None:
     """What the broker's access rules deny is counted and tried again; other topics go on meanwhile."""
     broker = start_mosquitto(acl="topic read #\ntopic write open/#\n")
