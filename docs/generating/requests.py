@@ -58,8 +58,8 @@ def make() -> str:
         ),
         (
             "Let only those write `stream_detector/cmd/#` who may acknowledge and forget: the broker's"
-            " permissions decide that, and `deploy/mosquitto/acl` shows how. A response topic may be any topic"
-            " that our login may write and that we do not read."
+            " permissions decide that, and `deploy/mosquitto/acl` shows how. A response topic may be any that"
+            " our login may write and that we do not read."
         ),
     ]
     for name, struct in commands.REQUESTS.items():
