@@ -38,16 +38,17 @@ class Asked(Kept):
             look=lambda: ["forest"],
         )
 
-    def decide(self, command: str, request: object, *, properties: bytes = b"", **said: Any) -> Decision:
-        """Take a request in; nothing is written yet."""
-        payload = request if isinstance(request, bytes) else json.dumps(request).encode()
-        decision = Decision()
-        message = Message(
-            f"stream_detector/cmd/{command}",
-            payload,
-            **{"retained": False, "oversized": None, "properties": properties, "arrival": self.now, **said},
-        )
+    def take(self, decision: Decision, command: str, payload: bytes, **said: Any) -> None:
+        """Take a request in."""
+        usual = {"retained": False, "oversized": None, "properties": b"", "arrival": self.now}
+        message = Message(f"stream_detector/cmd/{command}", payload, **{**usual, **said})
         self.commands.take(decision, message)
+
+    def decide(self, command: str, request: object, **said: Any) -> Decision:
+        """Take a request in, alone; nothing is written yet."""
+        decision = Decision()
+        payload = request if isinstance(request, bytes) else json.dumps(request).encode()
+        self.take(decision, command, payload, **said)
         return decision
 
     def ask(self, command: str, request: object, **said: Any) -> list[dict[str, Any]]:
