@@ -149,6 +149,9 @@ def test_what_was_told_is_what_is_known(tmp_path: Path, seed: int, durability: s
     for alert in open_alerts.values():
         last = world.alerts[alert.id][-1]
         assert (last["seq"], last["acknowledged"]) == (alert.seq, alert.acknowledged)
+        happened = [event["event"] for event in world.alerts[alert.id]]
+        since_raised = happened[::-1][: happened[::-1].index("raise")]
+        assert alert.acknowledged == ("ack" in since_raised)
     for device, state in world.retained.items():
         told_open = {one["id"]: one["acknowledged"] for one in state["active"]}
         assert told_open == {one.id: one.acknowledged for one in open_alerts.values() if one.device == device}
