@@ -57,6 +57,7 @@ class Alerting:
         self._devices = devices
         self._tracks: dict[tuple[int, Kind], Track] = {}
         self._told: dict[int, Told] = {}
+        self._owners: dict[str, int] = {}  # slots by id of an alert, as they were some time ago
         self._marked = np.zeros(0, dtype=np.bool_)
 
     def use(self, detector: Detector, rules_: AlertRules) -> None:
@@ -121,10 +122,12 @@ class Alerting:
 
     def slot_of_alert(self, alert_id: str) -> int | None:
         """Return whose open alert has an id."""
-        for (slot, _), track in self._tracks.items():
-            if track.open is not None and track.open.id == alert_id:
-                return slot
-        return None
+        slot = self._owners.get(alert_id)
+        if slot is None or all(alert.id != alert_id for alert in self.active(slot)):
+            # Kept between two calls, not with each alert: a storm is acknowledged in one go, if at all.
+            self._owners = {track.open.id: slot for (slot, _), track in self._tracks.items() if track.open}
+            slot = self._owners.get(alert_id)
+        return slot
 
     def acknowledge(self, slot: int, said: Acknowledged, outcome: Outcome) -> None:
         """Note that a person has seen an alert, once, while it is open."""
