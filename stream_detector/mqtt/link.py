@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from paho.mqtt.subscribeoptions import SubscribeOptions
-
 from stream_detector.errors import BrokerError
 
 from . import sentences
 from .backoff import Backoff
 from .dial import dial, new_client
 from .frames import Received, puback_frames, publish_frame
+from .subscriptions import Subscriptions
 from .terms import LAST_ID, Terms
 
 if TYPE_CHECKING:
@@ -58,12 +57,6 @@ class _Connection:
     logged_in_at: float | None = None
     refused: str | None = None  # the broker's word in CONNACK, when it refused us
     refused_code: int = 0
-    asked: dict[int, list[tuple[str, int]]] = field(default_factory=dict)  # SUBSCRIBE id -> filters
-    denied: list[tuple[str, int]] = field(default_factory=list)
-    granted: bool = False
-    ask_again_at: float = 0.0
-    extra: int = 0  # SUBSCRIBE id of the optional filter that we wait to hear about
-    extras: int = 0  # how many of them were asked for
     terms: Terms = field(default_factory=Terms)
     events: int = selectors.EVENT_READ
 
@@ -97,9 +90,6 @@ class Link:
     Attributes:
         epoch: Counts logins; 0 before the first.
         session_present: Whether the broker had kept our session until the login of this epoch.
-        formerly: Those that are not wanted any more and not yet given back; later starts must be told of
-            them, too.
-        denied: Optional filters that the broker did not grant.
         problem: One sentence on why we are not ready, or None.
         last_error: The last problem, kept after it is solved.
         clock: Service clock, µs.
@@ -133,21 +123,17 @@ class Link:
         self._settings = settings
         self._broker = settings.address
         self._client_id = client_id
-        self._subscriptions = [wanted for wanted in subscriptions if wanted[0] not in optional]
-        self._extras = [wanted for wanted in subscriptions if wanted[0] in optional]
-        self._suspects: set[str] = set()  # optional filters that were never answered
-        self.denied: set[str] = set()
-        self.formerly = sorted(set(formerly) - {name for name, _ in subscriptions})
+        self._subscriptions = Subscriptions(
+            subscriptions, optional=optional, replayed=replayed, formerly=formerly
+        )
         self._will = will
         self.clock = clock
         self._max_payload = max_payload
-        self._replayed = replayed
         self._requests = requests
         self._known = known
         self._connection: _Connection | None = None
         self._next_attempt = 0.0
         self._backoff = Backoff(60.0)
-        self._ask_again = Backoff(60.0)
         self._short_lives = 0
         self._next_id = FIRST_OWN_ID
         self._out: list[bytes] = []
@@ -167,8 +153,17 @@ class Link:
     @property
     def ready(self) -> bool:
         """Whether we are logged in and every subscription is granted."""
-        connection = self._connection
-        return connection is not None and connection.granted
+        return self._connection is not None and self._subscriptions.granted
+
+    @property
+    def denied(self) -> set[str]:
+        """Return the optional filters that the broker did not grant."""
+        return self._subscriptions.denied
+
+    @property
+    def formerly(self) -> list[str]:
+        """Filters that are not wanted any more and not yet given back; later starts must be told of them."""
+        return self._subscriptions.formerly
 
     @property
     def congested(self) -> bool:
@@ -228,7 +223,7 @@ class Link:
         if writable:
             connection.client.loop_write()
         received = self._read(connection) if readable else None
-        self.drained = connection.granted and (not readable or connection.client.emptied)
+        self.drained = self._subscriptions.granted and (not readable or connection.client.emptied)
         self._look_after(connection)
         return received
 
@@ -412,16 +407,12 @@ class Link:
         else:
             if now >= connection.next_ping:
                 self._ping(connection, now)
-            if connection.denied and now >= connection.ask_again_at:
-                denied, connection.denied = connection.denied, []
-                connection.asked[self._subscribe(connection, denied)] = denied
-                self._give_back(connection)  # not earlier: where old and new overlap, nothing slips between
-            if connection.granted and not connection.extra and connection.extras < len(self._extras):
-                connection.extra = self._subscribe(connection, [self._extras[connection.extras]])
-                connection.extras += 1
+            self._subscriptions.pursue(
+                connection.client, mqtt5=self.protocol == "5", session_present=self.session_present
+            )
             if self._short_lives and now - connection.logged_in_at > SHORT_LIFE_S:
                 self._short_lives = 0
-                self._settle(connection)
+                self._settle()
 
     def _ping(self, connection: _Connection, now: float) -> None:
         """Ping whether or not anything else was said: that is one rule, and two bytes."""
@@ -431,25 +422,6 @@ class Link:
         connection.pinged_at = now
         connection.next_ping = now + connection.keepalive_s
         connection.client.send(PINGREQ)
-
-    def _subscribe(self, connection: _Connection, filters: list[tuple[str, int]]) -> int:
-        """Ask for filters: nothing that we publish, and most retained messages only where a filter is new.
-
-        Returns:
-            The packet id, under which the answer comes; 0 where the connection is gone.
-        """
-        wanted: list[Any] = filters
-        if self.protocol == "5":
-            wanted = [
-                (
-                    name,
-                    SubscribeOptions(
-                        qos=qos, noLocal=True, retainHandling=0 if name in self._replayed else 1
-                    ),
-                )
-                for name, qos in filters
-            ]
-        return connection.client.subscribe(wanted)[1] or 0
 
     def _on_connect(
         self, _client: object, _userdata: object, flags: Any, reason: Any, properties: Any
@@ -467,55 +439,28 @@ class Link:
         connection.terms = terms = Terms.read(properties)
         connection.keepalive_s = float(terms.keepalive_s or connection.keepalive_s)
         connection.next_ping = now + connection.keepalive_s
-        connection.denied = list(self._subscriptions)
-        self._settle(connection)
+        self._subscriptions.begin()
+        self._settle()
 
     def _on_subscribe(
         self, _client: object, _userdata: object, packet_id: int, codes: Any, _properties: object
     ) -> None:
         """Take the broker's answer to our filters."""
-        connection = self._connection
-        if connection is None:
-            return
-        if packet_id == connection.extra:
-            connection.extra = 0
-            name, _ = self._extras[connection.extras - 1]
-            self._suspects.discard(name)
-            if codes[0].is_failure:
-                self.denied.add(name)
-            else:
-                self.denied.discard(name)
-            return
-        filters = connection.asked.pop(packet_id, [])
-        refused = [(wanted, code) for wanted, code in zip(filters, codes, strict=False) if code.is_failure]
-        connection.denied += [wanted for wanted, _ in refused]
-        if refused:
-            connection.ask_again_at = monotonic() + self._ask_again.pause()
-            (name, _), code = refused[0]
-            self._say(sentences.subscription_refused(self._broker, name, str(code)))
-        self._settle(connection)
-
-    def _give_back(self, connection: _Connection) -> None:
-        """Unsubscribe from what an earlier configuration wanted: the session would bring it for ever."""
-        if not self.session_present:
-            self.formerly = []
-        elif self.formerly:
-            connection.client.unsubscribe(self.formerly)
+        refused = self._subscriptions.answered(packet_id, codes)
+        if refused is not None:
+            self._say(sentences.subscription_refused(self._broker, *refused))
+        self._settle()
 
     def _on_unsubscribe(
         self, _client: object, _userdata: object, _packet_id: int, codes: Any, _properties: object
     ) -> None:
-        """Take the broker's answer to what we gave back; 3.1.1 has no codes, and then all of it is gone."""
-        self.formerly = [name for name, code in zip(self.formerly, codes, strict=False) if code.is_failure]
+        """Take the broker's answer to what we gave back."""
+        self._subscriptions.returned(codes)
 
-    def _settle(self, connection: _Connection) -> None:
-        """Take stock after an answer: ready, and with no problem left, or not yet."""
-        connection.granted = (
-            connection.logged_in_at is not None and not connection.denied and not connection.asked
-        )
-        if connection.granted and self._short_lives < SHORT_LIVES:
+    def _settle(self) -> None:
+        """Take stock after an answer: no problem is left, or one still is."""
+        if self._subscriptions.granted and self._short_lives < SHORT_LIVES:
             self.problem = None
-            self._ask_again.reset()
 
     def _lost(self, connection: _Connection, problem: str | None = None) -> None:
         """Close what is left of a connection and decide when, and how, to open the next.
@@ -525,12 +470,6 @@ class Link:
             problem: Why, where we gave it up; else the broker did.
         """
         now = monotonic()
-        if connection.extra:  # unanswered: some brokers hang up instead of refusing a filter
-            name, _ = self._extras[connection.extras - 1]
-            if name in self._suspects:  # once may be chance
-                self.denied.add(name)
-                del self._extras[connection.extras - 1]
-            self._suspects.add(name)
         if self._fall_back(connection):
             self._forget()
             self._next_attempt = now
@@ -590,6 +529,7 @@ class Link:
     def _forget(self) -> None:
         """Drop the connection; what it has confirmed stays."""
         connection, self._connection = self._connection, None
+        self._subscriptions.end()
         self.drained = False
         self._out.clear()
         if connection is None:
