@@ -2,7 +2,7 @@
 
 Needed filters are asked for in one packet, and again, after a pause, where they are refused. Optional ones
 are asked for one by one once those stand, since some brokers hang up instead of refusing: one that was
-never answered twice in a row is given up. What an earlier configuration wanted is given back, or the
+never answered, twice, is given up. What an earlier configuration wanted is given back, or the
 session would bring it for ever.
 """
 
@@ -70,7 +70,8 @@ class Subscriptions:
         if self._trying:
             self._trying = 0
             name, _ = self._optional[self._tried - 1]
-            if name in self._suspects:  # once may be chance
+            # Once may be chance, but not where a broker is asked for what it may not have at all.
+            if name in self._suspects or name.startswith("$SYS/"):
                 self.denied.add(name)
                 del self._optional[self._tried - 1]
             self._suspects.add(name)

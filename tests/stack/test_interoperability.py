@@ -281,8 +281,8 @@ def test_it_tells_of_itself_what_the_table_says(
 
 
 def _asked(driver: Driver) -> bool:
-    connection = driver.link._connection
-    return connection is not None and connection.extras > 0 and not connection.extra
+    subscriptions = driver.link._subscriptions
+    return driver.link.ready and subscriptions._tried > 0 and not subscriptions._trying
 
 
 def test_it_keeps_what_the_table_says(broker: Any, able: Abilities) -> None:
