@@ -284,10 +284,14 @@ class HomeAssistant:
         """Take in what came: when Home Assistant has started, it wants to hear of everybody."""
         for topic, payload in messages:
             if topic in self._settings.filters and payload == b"online":
-                if self._walk is None:
-                    self._walk = self._everything()
-                else:  # else who says so again and again would let nobody but the first be announced
-                    self._again = True
+                self.once_more()
+
+    def once_more(self) -> None:
+        """Announce everybody again, after the walk that is on its way."""
+        if self._walk is None:
+            self._walk = self._everything()
+        else:  # who asks again and again would else let nobody but the first be announced
+            self._again = True
 
     def sampled(self, readings: Readings, outcome: Outcome) -> list[tuple[int, float]]:
         """Return place and score of the readings whose score Home Assistant gets: seldom one."""

@@ -210,6 +210,8 @@ class Presence:
         )
         if not link.session_present:  # then what was retained may be gone, too
             self._states = self._retold()
+            if link.epoch > 1:  # a start announces everybody anyway
+                self._home_assistant.once_more()
         for note in link.notes:
             self._telemetry.say("%s", note)
 

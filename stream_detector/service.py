@@ -80,8 +80,6 @@ class Service:
     Args:
         settings: The configuration.
         readers: Further readers of the events; called in the hot thread.
-
-    Args:
         clock: Service clock, µs; None: the machine's.
         allow_empty_state: Begin with nothing where what was kept is damaged.
 

@@ -10,10 +10,12 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from tests.brokers import Mosquitto, Peer
+from tests.brokers import Mosquitto, Peer, wait_for
+from tests.mqtt.driving import ScriptedBroker, answer_subscribe, login_answer, read_packet, wait_for_the_end
 from tests.service.sensor import payload
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -144,3 +146,19 @@ def test_a_retained_command_is_not_carried_out(
     assert of(found, "deadletter")[0]["reason"] == "command"
     assert of(found, "reply") == []
     service.wait_for_count("commands_total", 1, command="reload", result="ignored")
+
+
+def test_who_may_not_hear_commands_says_so_and_goes_on(start_service: Callable[..., RunningService]) -> None:
+    """Permissions that were written before there were commands stop nobody's alerts."""
+
+    def refuse_commands(sock: socket.socket) -> None:
+        sock.sendall(login_answer(0))
+        sock.sendall(b"\x90\x06" + read_packet(sock)[2:4] + b"\0\1\1\1")  # info, status, the stream
+        answer_subscribe(sock, 0x87)
+        answer_subscribe(sock, 0x87)
+        wait_for_the_end(sock)
+
+    with ScriptedBroker(refuse_commands) as broker:
+        service = start_service(int(broker.url.rpartition(":")[2]), broker={"protocol": "5"}, streams=STREAMS)
+        wait_for(lambda: "commands are not heard: the broker refuses stream_detector/cmd/+" in service.log())
+        assert service.reasons() == []

@@ -30,6 +30,7 @@ def test_an_orderly_end(
 ) -> None:
     """On SIGTERM and Ctrl-C it says `stopped`, for ever, and is gone within two seconds with exit code 0."""
     service = start_service(mosquitto.port)
+    assert "\nprocess_resident_memory_bytes " in service.get("/metrics")[1]
     with Peer(mosquitto.port) as reader:
         reader.subscribe(STATUS)
         reader.wait_for(lambda found: [message.payload for message in found] == [b"online"])
@@ -177,12 +178,14 @@ def test_states_are_told_anew_to_a_broker_that_has_lost_them(
     service = start_service(
         mosquitto.port,
         streams={"pumps": {"topic": TOPIC, "channels": {"vibration": {"max": 10}}}},
+        home_assistant={"enabled": True},
     )
     with Peer(mosquitto.port) as sensor:
         for number in range(60):
             sensor.publish(f"plant/north/pump-{number}/telemetry", payload({"values": {"vibration": 5}}))
         sensor.publish("plant/north/pump-7/telemetry", payload({"values": {"vibration": 50}}))
     service.wait_for_count("alerts_active", 1)
+    wait_until_all_are_introduced(mosquitto)
     service.wait_for_count("outbox_events", 0)
     mosquitto.kill()
     mosquitto.start()
@@ -194,3 +197,11 @@ def test_states_are_told_anew_to_a_broker_that_has_lost_them(
     states = {message.topic.rpartition("/")[2]: json.loads(message.payload) for message in found}
     assert (states["pump-7"]["state"], states["pump-7"]["active"][0]["kind"]) == ("alerting", "range")
     assert states["pump-8"]["state"] == "warming_up"
+    wait_until_all_are_introduced(mosquitto)
+
+
+def wait_until_all_are_introduced(mosquitto: Mosquitto) -> None:
+    """Return once Home Assistant would know 60 devices."""
+    with Peer(mosquitto.port) as home:
+        home.subscribe("homeassistant/device/+/config")
+        home.wait_for(lambda found: len({message.topic for message in found}) == 60)
