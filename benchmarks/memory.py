@@ -19,9 +19,9 @@ from prometheus_client import CollectorRegistry
 from benchmarks.detector import rss_bytes
 from benchmarks.workload import CHANNELS, HISTORY, STREAM, configuration
 from stream_detector.core.records import Readings
-from stream_detector.processing import Decision, Processing, warm_up
+from stream_detector.outputs.telemetry import Telemetry
+from stream_detector.service.processing import Decision, Processing, warm_up
 from stream_detector.settings import Settings
-from stream_detector.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

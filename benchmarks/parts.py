@@ -16,9 +16,9 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.workload import DEVICES, HISTORY, Messages, configuration, messages
 from stream_detector.mqtt.frames import Framer, Received, puback_frames
-from stream_detector.processing import Decision, Processing
+from stream_detector.outputs.telemetry import Telemetry
+from stream_detector.service.processing import Decision, Processing
 from stream_detector.settings import Settings
-from stream_detector.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable

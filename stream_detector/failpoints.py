@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PLACES = (
+FAILPOINTS = (
     "after receive",
     "after score",
     "in the transaction",

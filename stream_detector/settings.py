@@ -26,14 +26,13 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from stream_detector.core.alerts import AlertRules
-from stream_detector.core.layouts import Limits
-from stream_detector.core.stream import StreamSpec
+from stream_detector.core.alerts.policy import AlertPolicy
+from stream_detector.core.spec import Limits, StreamSpec
 from stream_detector.errors import ConfigurationError
 from stream_detector.formats.settings import IntakeSettings
 from stream_detector.formats.topics import TopicPattern
-from stream_detector.home_assistant import HomeAssistantSettings
 from stream_detector.mqtt.settings import BrokerSettings
+from stream_detector.outputs.home_assistant import HomeAssistantSettings
 
 ENV_PREFIX = "STREAM_DETECTOR__"
 BUILT_IN_MODELS = ("default",)
@@ -73,10 +72,10 @@ class AlertSettings(_Section):
             raise ValueError("[N, M] needs 1 <= N <= M <= 1000")
         return value
 
-    def rules(self) -> AlertRules:
+    def policy(self) -> AlertPolicy:
         """Return the policy as the core knows it."""
         n, m = self.raise_after or (1, 1)
-        return AlertRules(
+        return AlertPolicy(
             raise_n=n,
             raise_m=m,
             clear_after=self.clear_after,
@@ -137,7 +136,7 @@ class StreamSettings(IntakeSettings):
             },
             window=self.window,
             lateness=round(self.lateness_s * SECOND),
-            rules=self.alerts.rules(),
+            policy=self.alerts.policy(),
             own_raise_after=self.alerts.raise_after is None,
             watch_stuck=self.stuck,
             silence_at_least=round(self.silence_at_least_s * SECOND) if self.silence else None,

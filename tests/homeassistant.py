@@ -90,7 +90,7 @@ BINARY_SENSOR = {
                 "garage_door",
             ),
             *("gas", "heat", "light", "lock", "moisture", "motion", "moving", "occupancy", "opening", "plug"),
-            *("power", "presence", "problem", "running", "safety", "smoke", "sound", "tamper", "update"),
+            *("power", "announcements", "problem", "running", "safety", "smoke", "sound", "tamper", "update"),
             *("vibration", "window"),
         ]
     },

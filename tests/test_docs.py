@@ -31,10 +31,10 @@ from stream_detector.errors import ConfigurationError, StateError
 from stream_detector.formats.intake import Intake
 from stream_detector.mqtt import sentences as broker_sentences
 from stream_detector.mqtt.settings import BrokerSettings
-from stream_detector.publications import timestamp
+from stream_detector.outputs.messages import timestamp
+from stream_detector.outputs.telemetry import Telemetry
 from stream_detector.settings import ENV_PREFIX, Settings, validate
 from stream_detector.storage.store import Store
-from stream_detector.telemetry import Telemetry
 from tests.formats.decoding import NOW, Room
 from tests.pages import DOCS, PAGES, ROOT, Block, anchors, blocks, links, words
 
@@ -96,7 +96,7 @@ def examples() -> Iterator[tuple[Block, Block, Block]]:
 def test_every_example_gives_what_the_page_shows(configuration: Block, message: Block, shown: Block) -> None:
     """A message under its topic gives the readings, and the refusals, that stand below it."""
     streams = validate(yaml.safe_load(configuration.text), where=str(configuration)).streams
-    intake = Intake(streams, base="stream_detector", roster=Room())
+    intake = Intake(streams, base="stream_detector", admission=Room())
     taken = intake.take([message.title.encode()], [message.text.strip().encode()], [0], NOW)
     lines = [line for readings in taken.readings for line in shown_readings(readings)]
     lines += [f"refused ({refused.reason}): {refused.message}" for refused in taken.rejected]

@@ -25,10 +25,10 @@ CHANGES = "…"
 CONFIGURATION = ("settings.py", "formats/settings.py", "formats/topics.py", "mqtt/settings.py")
 """Where a ValueError becomes a ConfigurationError, with the file and the line before it."""
 READINESS = {
-    ("outlet.py", "_held_back"),
-    ("outlet.py", "reasons"),
-    ("service.py", "_alive"),
-    ("service.py", "not_ready"),
+    ("service/delivery.py", "_held_back"),
+    ("service/delivery.py", "reasons"),
+    ("service/assembly.py", "_alive"),
+    ("service/assembly.py", "not_ready"),
 }
 """Where the reasons of /readyz are made, besides `mqtt/sentences.py`; a file without one is an error."""
 KINDS = {

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from generating import markdown
 from stream_detector.core import events
-from stream_detector.telemetry import PUBLISH_RESULTS, RELOAD_RESULTS, Telemetry
+from stream_detector.outputs.telemetry import PUBLISH_RESULTS, RELOAD_RESULTS, Telemetry
 
 
 def make() -> str:

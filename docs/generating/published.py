@@ -16,10 +16,11 @@ from urllib.parse import unquote
 import msgspec
 
 from generating import markdown
-from stream_detector import home_assistant, publications
 from stream_detector.core import events
-from stream_detector.neighbours import Neighbours
-from stream_detector.presence import DROPPED
+from stream_detector.outputs import home_assistant
+from stream_detector.outputs import messages as publications
+from stream_detector.service.announcements import DROPPED
+from stream_detector.service.other_instances import OtherInstances
 
 ANNOUNCED = home_assistant.Announced("homeassistant", "stream_detector", ())
 
@@ -168,7 +169,7 @@ def _topics() -> list[tuple[str, ...]]:
 
 def _listened() -> list[tuple[str, ...]]:
     """Return a row for each topic that the service subscribes to."""
-    info, status = Neighbours("stream_detector", "").topics
+    info, status = OtherInstances("stream_detector", "").topics
     at_home = home_assistant.HomeAssistantSettings(enabled=True)
     return [
         ("`topic` of each stream", "`qos`", "telemetry"),

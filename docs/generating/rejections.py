@@ -12,7 +12,7 @@ from generating import markdown
 from stream_detector.core import events
 from stream_detector.formats import columns, intake
 from stream_detector.formats.names import MAX_NAME
-from stream_detector.processing import DEADLETTER_BURST, DEADLETTERS_A_SECOND
+from stream_detector.service.processing import DEADLETTER_BURST, DEADLETTERS_A_SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,7 +15,8 @@ import msgspec
 
 from generating import markdown
 from generating.published import fields
-from stream_detector import commands, publications
+from stream_detector.outputs import messages as publications
+from stream_detector.service import commands
 
 if typing.TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,7 +23,7 @@ from stream_detector.errors import StreamDetectorError
 from stream_detector.formats.topics import TopicPattern
 from stream_detector.mqtt.broker import EmbeddedBroker
 from stream_detector.mqtt.doctor import Doctor, Finding
-from stream_detector.processing import load_wanted, model_watcher, wanted_bundles
+from stream_detector.service.processing import load_wanted, model_watcher, wanted_bundles
 from stream_detector.settings import load
 
 if TYPE_CHECKING:

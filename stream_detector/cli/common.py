@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from stream_detector.core.records import Record
     from stream_detector.models.reload import ModelWatcher, Refused
-    from stream_detector.processing import Processing
+    from stream_detector.service.processing import Processing
     from stream_detector.settings import Settings
 
 SOURCES = ("files", "journal")
@@ -65,7 +65,7 @@ def load_bundles(settings: Settings, processing: Processing) -> None:
     Raises:
         ConfigurationError: One is broken, not there or does not fit its stream.
     """
-    from stream_detector.processing import Decision, load_wanted, model_watcher, wanted_bundles
+    from stream_detector.service.processing import Decision, load_wanted, model_watcher, wanted_bundles
 
     watcher, decision = model_watcher(settings), Decision()
     for stream, name in wanted_bundles(settings).items():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stream_detector.demo.fleet import Fault, Fleet
     from stream_detector.demo.plant import Connection
     from stream_detector.mqtt.settings import BrokerSettings
-    from stream_detector.service import Service
+    from stream_detector.service.assembly import Service
     from stream_detector.settings import Settings
 
 STATUS_EVERY_S = 5.0
@@ -48,7 +48,7 @@ def command(
     """Show the detector at work on a simulated plant."""
     from stream_detector.demo.fleet import Fleet
     from stream_detector.demo.plant import Plant
-    from stream_detector.service import Service
+    from stream_detector.service.assembly import Service
 
     logging.getLogger("stream_detector").setLevel(logging.CRITICAL)  # the screen is the log
     folder = Path(tempfile.mkdtemp(prefix="stream-detector-demo-"))

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from stream_detector.core.events import Event
     from stream_detector.core.records import Record
     from stream_detector.mqtt.publisher import Publisher
-    from stream_detector.processing import Processing
-    from stream_detector.publications import Publication
+    from stream_detector.outputs.messages import Publication
+    from stream_detector.service.processing import Processing
     from stream_detector.settings import Settings
 
 PATIENCE_S = 10.0
@@ -48,10 +48,10 @@ def command(
     json: bool = typer.Option(False, "--json", help="Print alert events as JSON lines."),
 ) -> None:
     """Run recordings through the detector."""
-    from stream_detector import recordings
     from stream_detector.core.records import Forgotten, Gap, Readings, Tick
-    from stream_detector.processing import Processing
-    from stream_detector.telemetry import Telemetry
+    from stream_detector.outputs.telemetry import Telemetry
+    from stream_detector.service.processing import Processing
+    from stream_detector.sources import recordings
 
     files = files or []
     common.check_source(source, since, files, option="files")
@@ -119,7 +119,7 @@ def _play(
     now: list[int],
 ) -> None:
     from stream_detector.core.records import Readings, Tick
-    from stream_detector.processing import Decision
+    from stream_detector.service.processing import Decision
 
     start, begin = None, time.monotonic()
     with typer.progressbar(length=count, label="replay", file=sys.stderr) as bar:
@@ -148,7 +148,7 @@ def _show(
     import msgspec
 
     from stream_detector.core.events import AlertChanged
-    from stream_detector.publications import alert_message, timestamp
+    from stream_detector.outputs.messages import alert_message, timestamp
 
     if not isinstance(event, AlertChanged):
         return
@@ -168,9 +168,9 @@ def _show(
 
 def _sender(settings: Settings) -> Callable[[list[Publication] | None], None]:
     """Return what publishes on the broker; called with None it waits until all is confirmed and leaves."""
-    from stream_detector.clock import Clock
     from stream_detector.mqtt.link import Link
     from stream_detector.mqtt.publisher import Publisher
+    from stream_detector.service.clock import Clock
 
     if settings.broker.address.scheme == "embedded":
         raise ConfigurationError("--broker: name a broker that runs, such as mqtt://127.0.0.1:1883")

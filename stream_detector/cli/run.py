@@ -17,7 +17,7 @@ def command(
     ),
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C."""
-    from stream_detector.service import Service
+    from stream_detector.service.assembly import Service
     from stream_detector.settings import load
 
     settings = load(config)

@@ -13,8 +13,8 @@ from stream_detector.cli import common
 from stream_detector.errors import ConfigurationError, StreamDetectorError
 
 if TYPE_CHECKING:
-    from stream_detector.recordings import Recording
     from stream_detector.settings import StreamSettings
+    from stream_detector.sources.recordings import Recording
 
 DEFAULT_FEATURES = "value,z,difference"
 DEFAULT_WINDOW = 64
@@ -45,7 +45,7 @@ def command(
     seed: int = typer.Option(0, help="Makes training repeatable."),
 ) -> None:
     """Fit a detector to a recording and save it as a bundle that the service can load."""
-    from stream_detector.core import features as core_features
+    from stream_detector.core.windows import features as core_features
     from stream_detector.models import bundle, training
 
     wanted = tuple(part.strip() for part in features.split(",") if part.strip())
@@ -98,8 +98,8 @@ def command(
 def _recording(
     stream: str, data: list[Path], source: str, since: str | None, config: Path | None, ignore: str
 ) -> Recording:
-    from stream_detector import recordings
     from stream_detector.settings import load
+    from stream_detector.sources import recordings
 
     common.check_source(source, since, data, option="--data")
     if source == "journal":

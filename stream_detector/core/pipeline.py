@@ -28,9 +28,9 @@ from stream_detector.core.stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from stream_detector.core.detector import Detector
     from stream_detector.core.records import Record
-    from stream_detector.core.stream import StreamSpec
+    from stream_detector.core.scoring.detector import Detector
+    from stream_detector.core.spec import StreamSpec
 
 
 class Pipeline:

@@ -1,6 +1,6 @@
 """One stream: its devices, their layouts, and the way of a batch through them.
 
-    names -> slots -> admitted? -> layouts (windows, detector, rules) -> alert machine -> events
+    names -> slots -> new? -> layouts (windows, detector, rules) -> alert machine -> events
 
 Only the alert machine loops over single readings, and only over those that can change something:
 anomalous ones, those of devices with something open, and a device's first score.
@@ -9,15 +9,13 @@ anomalous ones, those of devices with something open, and a device's first score
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from stream_detector.core import rules as limits_of
-from stream_detector.core.alerting import Alerting
-from stream_detector.core.alerts import AlertRules
-from stream_detector.core.devices import (
+from stream_detector.core.alerts.stream_alerts import StreamAlerts
+from stream_detector.core.devices.registry import (
     ACCEPTED,
     CADENCE_KNOWN,
     DUPLICATE,
@@ -26,50 +24,27 @@ from stream_detector.core.devices import (
     Devices,
     identities,
 )
+from stream_detector.core.devices.snapshot import DeviceState
+from stream_detector.core.devices.snapshot_rows import Rows, check
 from stream_detector.core.events import STATES, ChannelAdded, DeviceForgotten, Outcome
-from stream_detector.core.judged import JudgedBatch
-from stream_detector.core.layouts import Layout, Limits
-from stream_detector.core.rows import Rows, check
-from stream_detector.core.state import DeviceState
+from stream_detector.core.scoring import rules
+from stream_detector.core.scoring.batch import ScoredBatch
+from stream_detector.core.scoring.layouts import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from stream_detector.core.detector import Detector
+    from stream_detector.core.devices.snapshot import OpenAlert
     from stream_detector.core.events import DeviceStateChanged
     from stream_detector.core.records import Acknowledged, Forgotten, Readings
-    from stream_detector.core.state import OpenAlert
+    from stream_detector.core.scoring.detector import Detector
+    from stream_detector.core.spec import StreamSpec
 
 
 _Hashes: TypeAlias = "tuple[tuple[tuple[str, ...], ...], NDArray[np.uint64], NDArray[np.int64]]"
 """Column sets, the hashes of their channels one after another, and where each set begins."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSpec:
-    """What the core has to know of a stream.
-
-    Attributes:
-        name: Its name.
-        channels: Declared channels by name; empty: each device's channels are learned.
-        window: Readings in a window.
-        lateness: How much older than its device's newest a reading may be, µs.
-        rules: Alert policy.
-        own_raise_after: Take N and M from the detector instead of from `rules`.
-        watch_stuck: Whether values that do not move are judged.
-        silence_at_least: Quiet time that is always allowed, µs; None: silence is not judged.
-    """
-
-    name: str
-    channels: Mapping[str, Limits] = field(default_factory=dict)
-    window: int = 64
-    lateness: int = 0
-    rules: AlertRules = field(default_factory=AlertRules)
-    own_raise_after: bool = True
-    watch_stuck: bool = True
-    silence_at_least: int | None = 3_000_000
 
 
 class Stream:
@@ -88,7 +63,7 @@ class Stream:
         self._layout_of: dict[tuple[str, ...], int] = {}
         self._hash_of: dict[str, int] = {}
         self._hashed: _Hashes = ((), np.empty(0, np.uint64), np.empty(0, np.int64))
-        self._alerting = Alerting(spec, self.devices)
+        self._alerts = StreamAlerts(spec, self.devices)
         self._rows = Rows(self.devices.table, self.layouts, detector)
         self.use(detector, since=0)
 
@@ -98,10 +73,10 @@ class Stream:
         self._rows.use(detector, since)
         for layout in self.layouts:
             layout.use(detector)
-        rules = self.spec.rules
+        policy = self.spec.policy
         if self.spec.own_raise_after:
-            rules = replace(rules, raise_n=detector.raise_after[0], raise_m=detector.raise_after[1])
-        self._alerting.use(detector, rules)
+            policy = replace(policy, raise_n=detector.raise_after[0], raise_m=detector.raise_after[1])
+        self._alerts.use(detector, policy)
 
     def channels_of(self, device: str) -> tuple[str, ...]:
         """Return the channels known of a device, () where it is new."""
@@ -116,15 +91,15 @@ class Stream:
         slots = devices.slots(readings.devices, readings.tags)
         offsets = readings.offsets()
         identity = identities(readings, offsets, *self._channel_hashes(readings.columns))
-        admission = devices.admit(slots, readings, identity, self.spec.lateness)
-        accepted = np.flatnonzero(admission.verdict == ACCEPTED)
+        acceptance = devices.accept(slots, readings, identity, self.spec.lateness)
+        accepted = np.flatnonzero(acceptance.verdict == ACCEPTED)
 
-        batch = JudgedBatch.blank(readings, slots, identity, admission)
+        batch = ScoredBatch.blank(readings, slots, identity, acceptance)
         self._settle(batch, accepted)
         for layout, part, values in self._by_layout(readings, offsets, slots, accepted):
             rows = devices.table["row"][slots[part]]
             batch.fill(part, layout.process(rows, values, readings.ts[part]))
-        self._alerting.readings(batch, accepted, outcome)
+        self._alerts.readings(batch, accepted, outcome)
 
         outcome.scored = accepted[~np.isnan(batch.score[accepted])]
         outcome.scores = batch.score[outcome.scored]
@@ -132,9 +107,9 @@ class Stream:
         counts.scored = len(outcome.scored)
         counts.warming_up = len(accepted) - counts.scored
         if len(accepted) < len(readings):
-            counts.late = int(np.count_nonzero(admission.verdict == LATE))
-            counts.duplicate = int(np.count_nonzero(admission.verdict == DUPLICATE))
-        counts.missing_seq = admission.missing
+            counts.late = int(np.count_nonzero(acceptance.verdict == LATE))
+            counts.duplicate = int(np.count_nonzero(acceptance.verdict == DUPLICATE))
+        counts.missing_seq = acceptance.missing
         outcome.touched = _distinct(slots)
         return outcome
 
@@ -144,8 +119,8 @@ class Stream:
         table = self.devices.table
         scores = np.zeros(table.size)
         if self.spec.silence_at_least is not None:
-            scores = limits_of.silent(table.arrays, table.size, at, self.spec.silence_at_least)
-        self._alerting.tick(at, scores, outcome)
+            scores = rules.silent(table.arrays, table.size, at, self.spec.silence_at_least)
+        self._alerts.tick(at, scores, outcome)
         return outcome
 
     def miss(self, start: int, stop: int, slots: NDArray[np.int64] | None = None) -> None:
@@ -154,7 +129,7 @@ class Stream:
 
     def state_of(self, slot: int) -> DeviceState:
         """Return everything that is known of a device, as a value that later records do not change."""
-        tracks, told = self._alerting.memory(slot)
+        tracks, told = self._alerts.memory(slot)
         return DeviceState(
             device=self.devices.names[slot],
             tags=self.devices.tags.get(slot, {}),
@@ -167,7 +142,7 @@ class Stream:
     def restore(self, state: DeviceState) -> int:
         """Put a device back as it was, in place of what is known of it, and return its slot.
 
-        What does not fit this configuration starts blank: see `stream_detector.core.rows`.
+        What does not fit this configuration starts blank: see `stream_detector.core.devices.snapshot_rows`.
 
         Raises:
             ValueError: The row is not as long as its layout says; nothing was changed.
@@ -179,17 +154,17 @@ class Stream:
         if state.layout.channels:  # else it has no window yet
             self._enter(slot, tuple(self.spec.channels) or state.layout.channels)
         self._rows.write(slot, state)
-        self._alerting.restore(slot, state)
+        self._alerts.restore(slot, state)
         return slot
 
     def told(self, device: str) -> DeviceStateChanged | None:
         """Return a device's state as it stands, without the score that it had; None: it was never told."""
         slot = self.devices.slot_of.get(device)
-        return None if slot is None else self._alerting.told(slot)
+        return None if slot is None else self._alerts.told(slot)
 
     def device_of_alert(self, alert_id: str) -> str | None:
         """Return whose open alert has an id; None: nobody's."""
-        slot = self._alerting.slot_of_alert(alert_id)
+        slot = self._alerts.slot_of_alert(alert_id)
         return None if slot is None else self.devices.names[slot]
 
     def acknowledge(self, said: Acknowledged) -> Outcome:
@@ -197,7 +172,7 @@ class Stream:
         outcome = Outcome()
         slot = self.devices.slot_of.get(said.device)
         if slot is not None:
-            self._alerting.acknowledge(slot, said, outcome)
+            self._alerts.acknowledge(slot, said, outcome)
         if outcome.events:
             outcome.touched = np.array([slot], dtype=np.int64)
         return outcome
@@ -207,7 +182,7 @@ class Stream:
         outcome = Outcome()
         slot = self.devices.slot_of.get(gone.device)
         if slot is not None:
-            self._alerting.end(slot, gone.at, outcome)
+            self._alerts.end(slot, gone.at, outcome)
             state = int(self.devices.table["state"][slot])
             self.forget(slot)
             last = STATES[state] if state >= 0 else None
@@ -220,7 +195,7 @@ class Stream:
         place, row = (int(self.devices.table[name][slot]) for name in ("layout", "row"))
         if place >= 0:
             self.layouts[place].table.remove(row)
-        self._alerting.forget(slot)
+        self._alerts.forget(slot)
         self.devices.remove(slot)
 
     def idle_devices(self, limit: int) -> list[int]:
@@ -231,7 +206,7 @@ class Stream:
         """
         table = self.devices.table
         heard = table["heard"][: table.size]
-        idle = (heard != NEVER) & ~self._alerting.busy(table.size)
+        idle = (heard != NEVER) & ~self._alerts.busy(table.size)
         if self.spec.silence_at_least is not None:
             idle &= table["arrivals"][: table.size] < CADENCE_KNOWN
         slots = np.flatnonzero(idle)
@@ -240,7 +215,7 @@ class Stream:
 
     def open_alerts(self) -> list[OpenAlert]:
         """Return the open alerts as they were last told."""
-        return self._alerting.open_alerts()
+        return self._alerts.open_alerts()
 
     def reconcile(self, open_alerts: Sequence[OpenAlert]) -> int:
         """Let the open alerts be these, as they were told and stored, without an event.
@@ -257,7 +232,7 @@ class Stream:
             if alert.stream == self.spec.name:
                 slot = self.devices.slot_of.get(alert.device)
                 told[self.devices.add(alert.device, {}) if slot is None else slot, alert.kind] = alert
-        return self._alerting.reconcile(told)
+        return self._alerts.reconcile(told)
 
     def census(self) -> dict[str, int]:
         """Return how many devices are in each of `STATES`; devices without a state yet are in none."""
@@ -265,7 +240,7 @@ class Stream:
         numbers = np.bincount(states[states >= 0], minlength=len(STATES)).tolist()
         return dict(zip(STATES, numbers, strict=True))
 
-    def _settle(self, batch: JudgedBatch, accepted: NDArray[np.int64]) -> None:
+    def _settle(self, batch: ScoredBatch, accepted: NDArray[np.int64]) -> None:
         """Move devices that report something new to layouts that have all their channels.
 
         All move before any reading is taken in: to the readings before, a channel that a device
@@ -294,7 +269,7 @@ class Stream:
         # Declared channels are all there is; what else a device reports is not looked at.
         return bool(self.spec.channels) or all(name in self.layouts[place].place for name in names)
 
-    def _move(self, slot: int, names: tuple[str, ...], i: int, batch: JudgedBatch) -> None:
+    def _move(self, slot: int, names: tuple[str, ...], i: int, batch: ScoredBatch) -> None:
         """Give a device a row in the layout that has all its channels, those of reading i too."""
         table = self.devices.table
         place = int(table["layout"][slot])

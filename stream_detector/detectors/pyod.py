@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from stream_detector.core.detector import Verdicts, significant
+from stream_detector.core.scoring.detector import Verdicts, significant
 from stream_detector.detectors.ecod import Ecod
 from stream_detector.detectors.forest import compile_forest
 from stream_detector.detectors.hbos import Hbos
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream_detector.core.calibration import Calibration
-    from stream_detector.core.table import Arrays, Column
+    from stream_detector.core.devices.table import Arrays, Column
+    from stream_detector.core.scoring.calibration import Calibration
 
     Scorer: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
@@ -37,7 +37,7 @@ RAW_LIMIT = 1e300  # stands for infinity: JSON has none
 
 @dataclass(frozen=True, slots=True)
 class FittedModel:
-    """A fitted detector that scores feature rows; implements `stream_detector.core.detector.Detector`.
+    """A fitted detector that scores feature rows; implements `core.scoring.detector.Detector`.
 
     Attributes:
         name: The bundle's name.

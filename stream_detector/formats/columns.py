@@ -65,7 +65,7 @@ class _Known:
     tags: dict[str, str]
 
 
-class Roster(Protocol):
+class Admission(Protocol):
     """Who knows a stream's devices, and says whether there is room for another one."""
 
     def channels_of(self, stream: str, device: str) -> tuple[str, ...] | None:
@@ -82,13 +82,13 @@ class Columns:
     Attributes:
         settings: The stream's.
         stream: Its name.
-        roster: Knows its devices.
+        admission: Knows its devices.
         latest: Newest event time that is believed, µs; moves with the service clock.
     """
 
     settings: IntakeSettings
     stream: str
-    roster: Roster
+    admission: Admission
     latest: int = 0
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     other_captures: set[str] = field(default_factory=set)
@@ -152,7 +152,7 @@ class Columns:
         self._values.extend(values)
 
     def forget(self, device: str) -> None:
-        """Let go of what is known of a device; its next reading asks the roster anew."""
+        """Let go of what is known of a device; its next reading asks admission anew."""
         self._known.pop(device, None)
 
     def untimed(self, since: int) -> bool:
@@ -200,7 +200,7 @@ class Columns:
             error = name_error(device)
             if error:
                 raise RefusedError("device_name", f"{short(device)} cannot be a device: {error}")
-            before = self.roster.channels_of(self.stream, device)
+            before = self.admission.channels_of(self.stream, device)
             new = before is None
             known = _Known(set(), set(before or ()), route.tags)
         elif known.tags != route.tags:
@@ -214,7 +214,7 @@ class Columns:
             )
         shape = self._shape(names, known)
         if new:
-            refusal = self.roster.refusal(self.stream, self._joining)
+            refusal = self.admission.refusal(self.stream, self._joining)
             if refusal:
                 raise RefusedError("device_limit", refusal)
             self._joining += 1

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from stream_detector.core.events import Rejected
 from stream_detector.formats import FORMATS
 from stream_detector.formats.columns import FUTURE, Columns, RefusedError, Route
-from stream_detector.formats.deliveries import Deliveries
 from stream_detector.formats.names import name_error
+from stream_detector.formats.redeliveries import Redeliveries
 from stream_detector.formats.topics import TopicPattern
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from stream_detector.core.records import Readings
     from stream_detector.formats import Format
-    from stream_detector.formats.columns import Roster
+    from stream_detector.formats.columns import Admission
     from stream_detector.formats.settings import IntakeSettings
 
 MAX_PAYLOAD = 65_536
@@ -92,13 +92,13 @@ class _Stream:
         self,
         name: str,
         settings: IntakeSettings,
-        roster: Roster,
+        admission: Admission,
     ) -> None:
         self.name = name
         self.settings = settings
         self.pattern = TopicPattern.parse(settings.topic)
         self.format: Format = FORMATS[settings.format](settings)
-        self.columns = Columns(settings, name, roster)
+        self.columns = Columns(settings, name, admission)
         self.use_retained = settings.retained == "use"
         self._tags: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
 
@@ -125,7 +125,7 @@ class Intake:
     Args:
         streams: Settings by name.
         base: What the service publishes itself stands below this topic; it is never read.
-        roster: Knows the devices.
+        admission: Knows the devices.
         built_at: Build date, µs: no clock is believed to be before it.
         keep_deliveries: Messages without a time that are remembered, to know them when they come again.
         also_own: Tells further topics that are never read as telemetry.
@@ -140,16 +140,16 @@ class Intake:
         streams: Mapping[str, IntakeSettings],
         *,
         base: str,
-        roster: Roster,
+        admission: Admission,
         built_at: int = 0,
         keep_deliveries: int = 4096,
         also_own: Callable[[str], bool] = lambda _topic: False,
     ) -> None:
-        self._streams = {name: _Stream(name, settings, roster) for name, settings in streams.items()}
+        self._streams = {name: _Stream(name, settings, admission) for name, settings in streams.items()}
         self._base = base
         self._also_own = also_own
         self._built_at = built_at
-        self.deliveries = Deliveries(keep_deliveries)
+        self.deliveries = Redeliveries(keep_deliveries)
         self.next_instant = 0
         self._routes: dict[bytes, tuple[_Stream, Route] | Rejected | str] = {}
 
@@ -177,7 +177,7 @@ class Intake:
         return found.stream if isinstance(found, Rejected) else ""
 
     def forget(self, stream: str, device: str) -> None:
-        """Let go of what is known of a device; its next reading asks the roster anew."""
+        """Let go of what is known of a device; its next reading asks admission anew."""
         self._streams[stream].columns.forget(device)
 
     def take(  # noqa: C901, PLR0912, PLR0915 - the loop over messages; in parts it would cost a call each

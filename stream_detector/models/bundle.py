@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stream_detector.core.calibration import Calibration
+from stream_detector.core.scoring.calibration import Calibration
 from stream_detector.detectors.pyod import KINDS, RAW_LIMIT, FittedModel, Kind
 from stream_detector.errors import BundleError
 from stream_detector.models import estimator, manifest, trial

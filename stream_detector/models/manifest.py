@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from stream_detector.core import features
-from stream_detector.core.calibration import PROBABILITIES
+from stream_detector.core.scoring.calibration import PROBABILITIES
+from stream_detector.core.windows import features
 from stream_detector.detectors.pyod import KINDS
 from stream_detector.models.files import MANIFEST, MODEL, NAME, VERSION
 from stream_detector.models.refusals import brief, printable, refused
@@ -50,7 +50,7 @@ class _Part(BaseModel):
 
 
 class CalibrationPart(_Part):
-    """See `stream_detector.core.calibration.Calibration`."""
+    """See `stream_detector.core.scoring.calibration.Calibration`."""
 
     usual: Number
     threshold: Number

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from stream_detector.core import windows
+from stream_detector.core.windows import rolling as windows
 from stream_detector.detectors.forest import Forest
 from stream_detector.detectors.pyod import KINDS, import_library
 from stream_detector.errors import BundleError

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stream_detector.core.calibration import Calibration
-from stream_detector.core.detector import significant
+from stream_detector.core.scoring.calibration import Calibration
+from stream_detector.core.scoring.detector import significant
 from stream_detector.detectors.pyod import KINDS, FittedModel, import_library
 from stream_detector.errors import ConfigurationError, DataError
 
@@ -81,7 +81,7 @@ def _pca(rows: NDArray[np.float64], contamination: float, seed: int) -> Any:
     return _class("pca")(n_components=rank, contamination=contamination, random_state=seed)
 
 
-def _neighbours(detector: str) -> Callable[[NDArray[np.float64], float, int], Any]:
+def _other_instances(detector: str) -> Callable[[NDArray[np.float64], float, int], Any]:
     """Return the factory of KNN or LOF; why a ball tree: `stream_detector.detectors.pyod._plant`."""
     return lambda _rows, contamination, _seed: _class(detector)(
         algorithm="ball_tree", contamination=contamination
@@ -99,9 +99,9 @@ def _class(detector: str) -> Any:
 DETECTORS: Mapping[str, Callable[[NDArray[np.float64], float, int], Any]] = {
     "iforest": _iforest,
     "hbos": _plain("hbos"),
-    "knn": _neighbours("knn"),
+    "knn": _other_instances("knn"),
     "pca": _pca,
-    "lof": _neighbours("lof"),
+    "lof": _other_instances("lof"),
     "ocsvm": _plain("ocsvm"),
     "ecod": _plain("ecod"),
 }

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from stream_detector.core.alerts import Alert, Judged, Track
+from stream_detector.core.alerts.machine import Alert, Observation, Track
+from stream_detector.core.devices.snapshot import Cell, DeviceState, OpenAlert, RowLayout
 from stream_detector.core.records import (
     Acknowledged,
     Feedback,
@@ -26,7 +27,6 @@ from stream_detector.core.records import (
     Started,
     Tick,
 )
-from stream_detector.core.state import Cell, DeviceState, OpenAlert, RowLayout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -209,8 +209,11 @@ def decode_state(
 
 def _track(track: Track) -> tuple[Any, ...]:
     seen = [
-        (number, (judged.at, judged.ts, judged.identity, judged.score, judged.anomalous))
-        for number, judged in track.anomalous
+        (
+            number,
+            (observation.at, observation.ts, observation.identity, observation.score, observation.anomalous),
+        )
+        for number, observation in track.anomalous
     ]
     alert = track.alert
     values = None if alert is None else tuple(getattr(alert, name) for name in Alert.__slots__)
@@ -219,7 +222,7 @@ def _track(track: Track) -> tuple[Any, ...]:
 
 def _track_from(values: list[Any]) -> Track:
     readings, seen, normal, alert, held_back = values
-    anomalous = [(number, Judged(*judged)) for number, judged in seen]
+    anomalous = [(number, Observation(*observation)) for number, observation in seen]
     return Track(readings, anomalous, normal, None if alert is None else Alert(*alert), held_back)
 
 

@@ -20,7 +20,7 @@ def acknowledgements(connection: Connection) -> None:
         """CREATE TABLE alerts (
             stream TEXT NOT NULL, device TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL,
             seq INTEGER NOT NULL, started_at INTEGER NOT NULL, severity TEXT NOT NULL, peak REAL NOT NULL,
-            told_at INTEGER NOT NULL, acknowledged INTEGER NOT NULL, sum INTEGER NOT NULL,
+            published_at INTEGER NOT NULL, acknowledged INTEGER NOT NULL, sum INTEGER NOT NULL,
             PRIMARY KEY (stream, device, kind)) WITHOUT ROWID"""
     )
     connection.run_many(

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stream_detector import failpoints
-from stream_detector.core.state import DeviceState, OpenAlert, RowLayout
+from stream_detector.core.devices.snapshot import DeviceState, OpenAlert, RowLayout
 from stream_detector.errors import StorageError
-from stream_detector.publications import Publication
+from stream_detector.outputs.messages import Publication
 from stream_detector.storage import codec, facts, schema, tidying
 from stream_detector.storage.connection import ADVICE, is_damage, reason_of, words_of
 from stream_detector.storage.history import FOLDER, last_in_history
@@ -422,10 +422,10 @@ class Store:
         if event.event == "clear":
             self._db.run("DELETE FROM alerts WHERE stream = ? AND device = ? AND kind = ?", key)
             return
-        told_at = event.updated_at
+        published_at = event.updated_at
         if event.event == "ack":  # which tells nothing new of the device
-            sql = "SELECT told_at FROM alerts WHERE stream = ? AND device = ? AND kind = ?"
-            told_at = self._db.one(sql, key) or told_at
+            sql = "SELECT published_at FROM alerts WHERE stream = ? AND device = ? AND kind = ?"
+            published_at = self._db.one(sql, key) or published_at
         alert = OpenAlert(
             stream=event.stream,
             device=event.device,
@@ -435,7 +435,7 @@ class Store:
             started_at=event.started_at,
             severity=event.severity,
             peak=float(event.peak_score),
-            told_at=told_at,
+            published_at=published_at,
             acknowledged=event.acknowledged,
         )
         sql = "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

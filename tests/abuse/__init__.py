@@ -9,7 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.abuse import clocks, fuzz, names, order, pills, soak
+from tests.abuse import clocks, fuzz, names, order, soak
+from tests.abuse import poison as pills
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,18 +19,18 @@ from prometheus_client import CollectorRegistry
 
 from stream_detector.core.events import Rejected
 from stream_detector.core.records import Tick
-from stream_detector.neighbours import Neighbours
-from stream_detector.processing import Decision, Processing
-from stream_detector.roster import Roster
+from stream_detector.outputs.telemetry import Telemetry
+from stream_detector.service.admission import Admission
+from stream_detector.service.other_instances import OtherInstances
+from stream_detector.service.processing import Decision, Processing
 from stream_detector.settings import Settings
-from stream_detector.telemetry import Telemetry
-from tests.abuse.books import MESSAGES, READINGS, Books, readings_in
+from tests.abuse.accounting import MESSAGES, READINGS, Books, readings_in
 from tests.abuse.payloads import STREAMS, Sender, Spoilt
 from tests.abuse.process import Abused
 from tests.abuse.wire import Wire
-from tests.bench import NobodyOnDisk
 from tests.faults.proof import Result
 from tests.faults.runs import mosquitto
+from tests.harness import NothingOnDisk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,14 +66,14 @@ class Sockless:
         self.readings: Counter[str] = Counter()
         settings = Settings.model_validate({"streams": STREAMS, **others})
         self._telemetry = Telemetry(settings.streams, CollectorRegistry())
-        nobody: Any = NobodyOnDisk(settings.streams)
+        nobody: Any = NothingOnDisk(settings.streams)
         self._processing = Processing(
             settings,
             self._telemetry,
             lambda: self.now,
-            roster=lambda pipeline: Roster(settings, pipeline, lambda: nobody, lambda: self.now),
+            admission=lambda pipeline: Admission(settings, pipeline, lambda: nobody, lambda: self.now),
         )
-        self._neighbours = Neighbours(settings.topics.base, "us")
+        self._other_instances = OtherInstances(settings.topics.base, "us")
         self._used = {name for name, stream in settings.streams.items() if stream.retained == "use"}
 
     def send(self, batch: Sequence[Spoilt]) -> list[str]:
@@ -88,7 +88,7 @@ class Sockless:
             self.now,
             packet_ids=[message.packet_id for message in batch],
         )
-        self._neighbours.hear(taken.own)
+        self._other_instances.hear(taken.own)
         self._processing.record(decision, Tick(self.now))
         self._processing.tell(decision)
         self._count(batch, taken)

@@ -20,13 +20,13 @@ from tests.abuse.wire import Wire
 from tests.faults.proof import Result
 from tests.faults.runs import mosquitto
 from tests.faults.truth import BY_ARRIVAL, cells
-from tests.keeping import SECOND, Kept
+from tests.persisting import SECOND, Kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from stream_detector.processing import Decision
+    from stream_detector.service.processing import Decision
 
 KNOWN = 100
 MAX_DEVICES = 2000
@@ -49,11 +49,11 @@ class Flooded(Kept):
 
     def conclude(self, decision: Decision) -> list[dict[str, Any]]:
         """Write and tell a decision; keep nothing of it but the alerts."""
-        outgoing = self.keeper.keep(decision)
-        if self.keeper.due:
-            self.keeper.commit()
+        outgoing = self.persistence.keep(decision)
+        if self.persistence.due:
+            self.persistence.commit()
         self.processing.tell(decision)
-        self.keeper.confirm(number for number, _ in outgoing)
+        self.persistence.confirm(number for number, _ in outgoing)
         found = [json.loads(sent.payload) for _, sent in outgoing if "/alert/" in sent.topic]
         self.alerts += [(alert["id"], alert["seq"], alert["event"]) for alert in found]
         return []
@@ -67,7 +67,7 @@ def prove(_forks: object, folder: Path, seed: int, names: int = 1_000_000) -> Re
     accepted = round(flooded.total("messages_accepted_total"))
     refused = round(flooded.total("messages_rejected_total", reason="device_limit"))
     page = len(generate_latest(flooded.telemetry.registry))
-    on_disk = flooded.keeper.recovery.evicted["pumps"]
+    on_disk = flooded.persistence.recovery.evicted["pumps"]
     files = [path.stat().st_size for path in flooded.settings.state_dir.iterdir() if path.is_file()]
     problems = _excess(rounds * KNOWN + names, accepted, refused, grown, page)
     problems += _differences(calm, flooded)

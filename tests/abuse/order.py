@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from stream_detector.core.devices import REMEMBERED, RENUMBERED
+from stream_detector.core.devices.registry import REMEMBERED, RENUMBERED
 from stream_detector.core.pipeline import Pipeline
 from stream_detector.core.records import Readings
-from stream_detector.core.stream import StreamSpec
-from stream_detector.detectors.baseline import Light
+from stream_detector.core.spec import StreamSpec
+from stream_detector.detectors.light import Light
 from tests.abuse.fuzz import Sockless
 from tests.abuse.payloads import BEGIN, Spoilt
 from tests.faults.proof import Result

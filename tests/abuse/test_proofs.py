@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.abuse import SHORT
-from tests.keeping import SECOND, Kept
+from tests.persisting import SECOND, Kept
 
 if TYPE_CHECKING:
     from pathlib import Path

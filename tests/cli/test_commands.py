@@ -17,7 +17,7 @@ import pytest
 
 from stream_detector.cli import replay
 from stream_detector.errors import BrokerError
-from stream_detector.publications import Publication
+from stream_detector.outputs.messages import Publication
 from tests.brokers import Mosquitto, Peer, free_port, wait_for
 
 if TYPE_CHECKING:

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from stream_detector.core.detector import MAX_SCORE, Verdicts, significant
-from stream_detector.core.features import of_history
 from stream_detector.core.records import (
     NO_SEQ,
     Acknowledged,
@@ -25,7 +23,9 @@ from stream_detector.core.records import (
     Record,
     Tick,
 )
-from stream_detector.detectors.baseline import Light
+from stream_detector.core.scoring.detector import MAX_SCORE, Verdicts, significant
+from stream_detector.core.windows.features import of_history
+from stream_detector.detectors.light import Light
 from stream_detector.models.training import DETECTORS as TRAINED
 from stream_detector.models.training import train
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream_detector.core.detector import Detector
-    from stream_detector.core.table import Arrays, Column
+    from stream_detector.core.devices.table import Arrays, Column
+    from stream_detector.core.scoring.detector import Detector
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND

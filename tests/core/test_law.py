@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.core.playing import STORY, batches, process, scene
+from tests.core.replaying import STORY, batches, process, scene
 from tests.core.strategies import DETECTORS, SLOW, Reading
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def memory(pipeline: Pipeline) -> dict[str, Any]:
             out |= {f"{name} {key}": array[: table.size].tobytes() for key, array in table.arrays.items()}
             out[f"{name} free"] = (table.size, tuple(table._free))
         out["names"] = (stream.devices.slot_of, stream.devices.names, stream.devices.tags)
-        out["alerts"] = (stream._alerting._tracks, stream._alerting._told)
+        out["alerts"] = (stream._alerts._tracks, stream._alerts._told)
     return out
 
 

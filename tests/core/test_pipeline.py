@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from stream_detector.core.alerts import AlertRules, alert_id
+from stream_detector.core.alerts.machine import alert_id
+from stream_detector.core.alerts.policy import AlertPolicy
 from stream_detector.core.events import (
     AlertChanged,
     AlertSuppressed,
@@ -21,19 +22,18 @@ from stream_detector.core.events import (
     Expected,
     ModelReplaced,
 )
-from stream_detector.core.layouts import Limits
 from stream_detector.core.pipeline import Pipeline
 from stream_detector.core.records import Gap, ModelSet, Started, Tick
-from stream_detector.core.stream import StreamSpec
-from stream_detector.detectors.baseline import Light
+from stream_detector.core.spec import Limits, StreamSpec
+from stream_detector.detectors.light import Light
 from tests.core.strategies import SECOND, START, Distance, Reading, Story, batch, stories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from stream_detector.core.detector import Detector
     from stream_detector.core.events import CoreEvent
     from stream_detector.core.records import Record
+    from stream_detector.core.scoring.detector import Detector
 
 
 class WithoutLags(Distance):
@@ -297,7 +297,7 @@ def test_held_values_complete_a_row() -> None:
 
 def test_held_back_alerts_are_told_once() -> None:
     """Below the least severity the policy raises nothing and says so."""
-    pipe = pipeline(channels=LIMITS, rules=AlertRules(min_severity="critical"))
+    pipe = pipeline(channels=LIMITS, policy=AlertPolicy(min_severity="critical"))
     found = events(pipe, batch(usual(3, flow=70.0)))
     assert alerts(found) == []
     assert [event for event in found if isinstance(event, AlertSuppressed)] == [
@@ -307,7 +307,7 @@ def test_held_back_alerts_are_told_once() -> None:
 
 def test_held_back_silence_is_told_once_each_time() -> None:
     """Silence that is held back is over with the next reading, and told again the next time."""
-    pipe = pipeline(channels=LIMITS, rules=AlertRules(min_severity="critical"))
+    pipe = pipeline(channels=LIMITS, policy=AlertPolicy(min_severity="critical"))
     events(pipe, batch(usual(150)))
     quiet = [Tick(START + 155 * SECOND), Tick(START + 156 * SECOND)]
     again = [Tick(START + 165 * SECOND), Tick(START + 166 * SECOND)]

@@ -13,7 +13,7 @@ from stream_detector.models.training import DETECTORS
 from tests.models.examples import CHANNELS, FEATURES, feature_rows, trained
 
 if TYPE_CHECKING:
-    from stream_detector.core.detector import Detector, Verdicts
+    from stream_detector.core.scoring.detector import Detector, Verdicts
 
 NO_SLOTS = np.zeros(0, dtype=np.int32)
 NO_VALUES = np.zeros((0, 3))

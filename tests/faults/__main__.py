@@ -13,7 +13,8 @@ from time import monotonic
 
 import stream_detector
 from tests import abuse
-from tests.faults import broker, calls, kills, mutants, order, places, silence
+from tests.faults import at_failpoints as places
+from tests.faults import broker, calls, kills, mutants, order, silence
 from tests.faults.forks import ForkServer
 from tests.faults.proof import Result, versions
 

@@ -86,8 +86,8 @@ def arm(fault: str, at: int = 1, place: str | None = None, while_exists: str | N
     if place is None:
         connection.before_call.append(_at(at, fault, "a call of SQLite"))
         return
-    if place not in failpoints.PLACES:
-        raise ValueError(f"there is no place {place!r}; there are {', '.join(failpoints.PLACES)}")
+    if place not in failpoints.FAILPOINTS:
+        raise ValueError(f"there is no place {place!r}; there are {', '.join(failpoints.FAILPOINTS)}")
     failpoints.armed[place] = _at(at, fault, place) if while_exists is None else _while(while_exists, fault)
 
 

@@ -22,7 +22,7 @@ from tests.faults.order import Packets
 from tests.faults.proof import Result
 from tests.faults.proxy import Hole
 from tests.faults.runs import Run, mosquitto
-from tests.faults.stories import STREAMS, last_word, seeded, streams
+from tests.faults.scenarios import STREAMS, last_word, seeded, streams
 from tests.faults.supervised import Supervised
 from tests.mqtt.driving import ScriptedBroker, login_answer
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tests.faults.arming import MARK, SQLITE_FAULTS
 from tests.faults.proof import Result
 from tests.faults.runs import Run, mosquitto
-from tests.faults.stories import MODES
+from tests.faults.scenarios import MODES
 from tests.faults.truth import Verdict, attempt
 
 if TYPE_CHECKING:

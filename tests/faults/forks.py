@@ -148,8 +148,8 @@ def serve(*, models: bool) -> None:
     """Answer requests until the input ends."""
     import stream_detector  # noqa: PLC0415 - not where the server is only asked
     import stream_detector.cli  # noqa: PLC0415
-    import stream_detector.service  # noqa: PLC0415
-    from stream_detector.processing import warm_up  # noqa: PLC0415
+    import stream_detector.service.assembly  # noqa: PLC0415
+    from stream_detector.service.processing import warm_up  # noqa: PLC0415
 
     if models:
         import pyod.models.hbos  # noqa: PLC0415
@@ -203,7 +203,7 @@ def _become_a_service(request: dict[str, Any]) -> None:
 def _run(request: dict[str, Any]) -> int:
     from stream_detector.cli.common import log_to_stderr  # noqa: PLC0415
     from stream_detector.errors import StreamDetectorError  # noqa: PLC0415
-    from stream_detector.service import Service  # noqa: PLC0415
+    from stream_detector.service.assembly import Service  # noqa: PLC0415
     from stream_detector.settings import load  # noqa: PLC0415
     from tests.faults.arming import arm  # noqa: PLC0415
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tests.faults.proof import Result
 from tests.faults.proxy import Hole
 from tests.faults.runs import BrokerLog, Run, mosquitto
-from tests.faults.stories import seeded
+from tests.faults.scenarios import seeded
 from tests.faults.truth import Verdict
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.faults.forks import ForkServer
-    from tests.faults.stories import Mode
+    from tests.faults.scenarios import Mode
 
 SHARES, LIVES = (0.4, 4.0), (5, 1)
 """Five lives of six have less work than the average; the sixth has enough for a part of a checkpoint."""

@@ -46,7 +46,7 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "acknowledge before commit",
-        "service.py",
+        "service/assembly.py",
         "        received = self._link.poll(POLL_S)\n        if received is not None:\n",
         "        received = self._link.poll(POLL_S)\n        if received is not None:\n"
         "            self._link.acknowledge(received)\n",
@@ -68,31 +68,31 @@ MUTANTS = (
     ),
     Mutant(
         "no de-duplication by identity",
-        "core/devices.py",
+        "core/devices/registry.py",
         "known = known or identities[s, k] == identity[i]",
         "known = False",
         ("places",),
     ),
     Mutant(
         "no de-duplication by delivery",
-        "formats/deliveries.py",
+        "formats/redeliveries.py",
         "return found is not None and found == digest_of(topic, payload)",
         "return False",
         ("places",),
     ),
     Mutant(
         "outbox deletion before PUBACK",
-        "outlet.py",
+        "service/delivery.py",
         "            for number, publication in outgoing:\n                self.put(publication, number)\n",
         "            for number, publication in outgoing:\n                self.put(publication, number)\n"
-        "                self._keeper.confirm([number])\n",
+        "                self._persistence.confirm([number])\n",
         ("kills",),
     ),
     Mutant(
         "told before commit",
-        "outlet.py",
-        "        self._untold.append((decision, self._keeper.keep(decision), received))\n",
-        "        kept = self._keeper.keep(decision)\n"
+        "service/delivery.py",
+        "        self._untold.append((decision, self._persistence.keep(decision), received))\n",
+        "        kept = self._persistence.keep(decision)\n"
         "        for number, publication in kept:\n"
         "            self.put(publication, number)\n"
         "        self.pump()\n"
@@ -101,9 +101,9 @@ MUTANTS = (
     ),
     Mutant(
         "the model's version in the id",
-        "core/alerting.py",
-        "event = step(track, judged, self._rules[kind], name)",
-        "event = step(track, judged, self._rules[kind], (*name[:2], kind + self._detector.version))",
+        "core/alerts/stream_alerts.py",
+        "event = step(track, observation, self._policies[kind], name)",
+        "event = step(track, observation, self._policies[kind], (*name[:2], kind + self._detector.version))",
         ("swap",),
     ),
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from stream_detector.settings import load
 from stream_detector.storage.store import Store
 from tests.brokers import Mosquitto
-from tests.faults.stories import last_word, story, streams
+from tests.faults.scenarios import last_word, story, streams
 from tests.faults.supervised import Supervised
 from tests.faults.truth import Found, cells, judge, sent, uninterrupted
 from tests.faults.wire import Listener, Sensor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stream_detector.detectors.pyod import FittedModel
     from tests.faults.forks import ForkServer
-    from tests.faults.stories import Mode
+    from tests.faults.scenarios import Mode
     from tests.faults.truth import Verdict
 
 BEGIN_S = 60.0

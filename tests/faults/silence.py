@@ -17,7 +17,7 @@ from tests.brokers import wait_for
 from tests.faults.forks import Clock
 from tests.faults.proof import Result
 from tests.faults.runs import mosquitto
-from tests.faults.stories import BEGIN, Message, seeded
+from tests.faults.scenarios import BEGIN, Message, seeded
 from tests.faults.supervised import Supervised
 from tests.faults.wire import Listener, Sensor
 
@@ -46,7 +46,7 @@ STREAM = {
     "alerts": {"update_every_s": 86_400},
 }
 
-Told = set[tuple[str, int, str, str, str]]
+Published = set[tuple[str, int, str, str, str]]
 """id, seq, event, kind and device of alerts."""
 
 
@@ -68,7 +68,7 @@ def prove(forks: ForkServer, folder: Path, seed: int, rounds: int = 12) -> Resul
     return Result("silence", text, problems)
 
 
-def _run(forks: ForkServer, folder: Path, seed: int, rounds: int, *, kill: bool) -> tuple[Told, int]:
+def _run(forks: ForkServer, folder: Path, seed: int, rounds: int, *, kill: bool) -> tuple[Published, int]:
     chance = seeded(seed, "silence", kill)
     folder.mkdir(parents=True)
     clock = Clock(folder / "clock")

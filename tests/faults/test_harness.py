@@ -11,14 +11,14 @@ from stream_detector.settings import Settings
 from tests.faults.forks import Clock, ForkServer
 from tests.faults.mutants import MUTANTS, ROOT
 from tests.faults.order import Order, Packets, read
-from tests.faults.stories import MODES, story, streams
+from tests.faults.scenarios import MODES, story, streams
 from tests.faults.truth import judge, sent, uninterrupted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.faults.mutants import Mutant
-    from tests.faults.stories import Mode
+    from tests.faults.scenarios import Mode
 
 PORT = 1883
 

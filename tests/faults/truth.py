@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from stream_detector.processing import Decision, Processing
-from stream_detector.telemetry import Telemetry
+from stream_detector.outputs.telemetry import Telemetry
+from stream_detector.service.processing import Decision, Processing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from stream_detector.core.state import DeviceState
+    from stream_detector.core.devices.snapshot import DeviceState
     from stream_detector.detectors.pyod import FittedModel
     from stream_detector.settings import Settings
-    from tests.faults.stories import Message, Mode
+    from tests.faults.scenarios import Message, Mode
 
 BATCH = 200
 FIRST_ARRIVAL = 1_790_000_000_000_000

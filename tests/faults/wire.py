@@ -19,7 +19,7 @@ from tests.brokers import wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tests.faults.stories import Message
+    from tests.faults.scenarios import Message
 
 PATIENCE_S = 60.0
 

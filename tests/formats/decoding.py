@@ -18,7 +18,7 @@ PUMP = "plant/north/pump-1"
 
 
 class Room:
-    """A roster with room for so many devices, none of which was heard of before."""
+    """Admission with room for so many devices, none of which was heard of before."""
 
     def __init__(self, devices: int = 100) -> None:
         self._left = devices
@@ -36,7 +36,7 @@ class Room:
 def intake(*, max_devices: int = 100, **settings: Any) -> Intake:
     """Return an intake with one stream, `pumps`."""
     streams = {"pumps": IntakeSettings.model_validate({"topic": TOPIC, **settings})}
-    return Intake(streams, base="base", roster=Room(max_devices))
+    return Intake(streams, base="base", admission=Room(max_devices))
 
 
 def take(

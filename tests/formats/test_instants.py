@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from tests.bench import Bench
+from tests.harness import Bench
 
 LIST = [{"values": {"x": k}} for k in range(100)]
 

@@ -129,7 +129,7 @@ def test_streams_side_by_side() -> None:
         "a": IntakeSettings(topic="a/{device}"),
         "b": IntakeSettings(topic="b/{device}", format="scalar"),
     }
-    both = Intake(streams, base="base", roster=Room())
+    both = Intake(streams, base="base", admission=Room())
     assert both.filters == ["a/+", "b/+"]
     taken = both.take([b"a/1", b"b/1", b"b/1"], [GOOD, b"1", GOOD], [0, 0, 0], NOW)
     assert [readings.stream for readings in taken.readings] == ["a", "b"]

@@ -12,7 +12,7 @@ from stream_detector import failpoints
 from stream_detector.core.pipeline import Pipeline
 from stream_detector.core.records import Readings
 from stream_detector.errors import StreamDetectorError
-from stream_detector.service import Service
+from stream_detector.service.assembly import Service
 from stream_detector.settings import Settings
 from tests.brokers import Mosquitto, Peer, wait_for
 from tests.service.sensor import payload

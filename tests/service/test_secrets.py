@@ -117,7 +117,7 @@ def test_check_tells_nobody(
 
 CRASH = """
 import sys
-from stream_detector import service
+from stream_detector.service import assembly as service
 from stream_detector.cli import main
 def crash(self):
     raise RuntimeError(f"{self.settings!r} {self.settings} {self.settings.broker} {self.settings.http}")

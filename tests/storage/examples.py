@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from hypothesis import strategies as st
 
-from stream_detector.core.alerts import Alert, Judged, Track
+from stream_detector.core.alerts.machine import Alert, Observation, Track
+from stream_detector.core.devices.snapshot import Cell, DeviceState, OpenAlert, RowLayout
 from stream_detector.core.events import KINDS, SEVERITIES, AlertChanged, AlertEvent
 from stream_detector.core.records import (
     NO_SEQ,
@@ -26,8 +27,7 @@ from stream_detector.core.records import (
     Started,
     Tick,
 )
-from stream_detector.core.state import Cell, DeviceState, OpenAlert, RowLayout
-from stream_detector.publications import Publication
+from stream_detector.outputs.messages import Publication
 from stream_detector.storage.store import Change, Store
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def state(device: str = "pump-0", number: int = 0, layout: RowLayout = LAYOUT) -
         tags={"site": "north"},
         layout=layout,
         row=number.to_bytes(8, "little") + bytes(24),
-        tracks={"point": Track(number, [(number, Judged(1, 2, 2**64 - 1, 1.5, anomalous=True))], 0, None)},
+        tracks={
+            "point": Track(number, [(number, Observation(1, 2, 2**64 - 1, 1.5, anomalous=True))], 0, None)
+        },
         told=(("id", "warning", number % 2 == 0),),
     )
 
@@ -239,7 +241,7 @@ RECORDS: st.SearchStrategy[Record] = st.one_of(
 )
 
 _SEVERITY = st.sampled_from(SEVERITIES)
-_JUDGED = st.builds(Judged, INTS, INTS, st.integers(0, 2**64 - 1), FLOATS, st.booleans())
+_JUDGED = st.builds(Observation, INTS, INTS, st.integers(0, 2**64 - 1), FLOATS, st.booleans())
 _ALERT = st.builds(Alert, NAMES, INTS, INTS, _SEVERITY, FLOATS, INTS, FLOATS, st.none() | INTS, st.booleans())
 _TRACK = st.builds(
     Track, INTS, st.lists(st.tuples(INTS, _JUDGED), max_size=3), INTS, st.none() | _ALERT, st.booleans()

@@ -10,8 +10,8 @@ from stream_detector.storage import codec
 from tests.storage.examples import RECORDS, STATES, plain, readings
 
 if TYPE_CHECKING:
+    from stream_detector.core.devices.snapshot import DeviceState
     from stream_detector.core.records import Record
-    from stream_detector.core.state import DeviceState
 
 
 @given(RECORDS)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stream_detector.core.devices.snapshot import RowLayout
 from stream_detector.core.records import Gap, ModelSet, Started, Tick
-from stream_detector.core.state import RowLayout
 from stream_detector.errors import StorageError
 from stream_detector.storage.store import TRIM, Change, Store
 from tests.storage.examples import (
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from stream_detector.core.devices.snapshot import DeviceState
     from stream_detector.core.events import AlertChanged
     from stream_detector.core.records import Record
-    from stream_detector.core.state import DeviceState
 
 FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -173,7 +173,7 @@ def test_a_layout_goes_with_its_transaction(store: Store) -> None:
 
 
 def test_only_the_newest_deliveries_are_kept(store: Store) -> None:
-    """Deliveries come back oldest first; a packet id that was used again stands for its last message."""
+    """Redeliveries come back oldest first; a packet id that was used again stands for its last message."""
     store.commit(Change(deliveries=[(7, 1), (8, 2)], keep_deliveries=3))
     store.commit(Change(deliveries=[(7, 3), (9, 4)], keep_deliveries=3))
     assert store.deliveries() == [(8, 2), (7, 3), (9, 4)]

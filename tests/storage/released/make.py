@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from stream_detector.core.alerts import Alert, Judged, Track
+from stream_detector.core.alerts.machine import Alert, Observation, Track
+from stream_detector.core.devices.snapshot import Cell, DeviceState, OpenAlert, RowLayout
 from stream_detector.core.events import AlertChanged
 from stream_detector.core.records import (
     NO_SEQ,
@@ -26,8 +27,7 @@ from stream_detector.core.records import (
     Started,
     Tick,
 )
-from stream_detector.core.state import Cell, DeviceState, OpenAlert, RowLayout
-from stream_detector.publications import Publication
+from stream_detector.outputs.messages import Publication
 from stream_detector.storage.store import Change, Store, Waiting
 from tests.storage.examples import REPLIES, plain
 
@@ -72,7 +72,7 @@ STATES = [
         row=bytes(range(24)),
         tracks={
             "point": Track(
-                9, [(8, Judged(AT, AT, 2**64 - 1, 1.25, anomalous=True))], 1, ALERT, held_back=True
+                9, [(8, Observation(AT, AT, 2**64 - 1, 1.25, anomalous=True))], 1, ALERT, held_back=True
             )
         },
         told=(("4d9243edcfdcfdf39f75038b", "critical", True),),

@@ -1,0 +1,5 @@
+"""Alerts: from verdicts on single readings to a state that lasts.
+
+Read `machine` (the life of one alert, as a pure function), `stream_alerts` (all machines of a stream,
+the one loop over single readings), `explanation` and `sentences` (what an alert says to a person).
+"""

@@ -1,0 +1,40 @@
+"""The alert policy: when an alert opens, speaks again and closes, and how bad it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stream_detector.core.events import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class AlertPolicy:
+    """When an alert opens, speaks again and closes.
+
+    Attributes:
+        raise_n: So many anomalous readings ...
+        raise_m: ... of the last so many raise it.
+        clear_after: So many normal readings in a row clear it.
+        cooldown: A relapse within this time after the end opens the same alert again, µs.
+        min_severity: Anomalies below it raise nothing.
+        critical_from: Score from which an alert is critical.
+        update_every: At most one update in this time, µs.
+    """
+
+    raise_n: int = 1
+    raise_m: int = 1
+    clear_after: int = 10
+    cooldown: int = 60_000_000
+    min_severity: Severity = "warning"
+    critical_from: float = 2.0
+    update_every: int = 60_000_000
+
+    def at_once(self) -> AlertPolicy:
+        """Return the policy for kinds that are certain from one reading: raise at the first."""
+        return replace(self, raise_n=1, raise_m=1)
+
+    def severity(self, score: float) -> Severity:
+        """Return how bad a score is."""
+        return "critical" if score >= self.critical_from else "warning"

@@ -1,0 +1,6 @@
+"""Verdicts on readings: a detector's score, where 1.0 is the threshold, and rules that need no model.
+
+Read `detector` (the promise that each keeps), `calibration` (a model's own number -> a score),
+`rules` (range, stuck, silence), `layouts` (the devices that report the same channels, scored
+together), `batch` (all verdicts on a batch, in arrival order).
+"""

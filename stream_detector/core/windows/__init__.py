@@ -1,0 +1,1 @@
+"""Windows: the last N readings of each device (`rolling`), and what models see of them (`features`)."""

@@ -1,0 +1,4 @@
+"""Where readings come from when no broker brings them: one file a source.
+
+A source yields the records that the live service would have made, so the core cannot tell them apart.
+"""
