@@ -34,14 +34,14 @@ demo: .venv/.kernels ## a broker, a simulated plant and the detector, live in th
 install: .venv/.full .venv/.kernels ## .venv/bin/stream-detector, with everything it can do
 	@echo "Ready: .venv/bin/stream-detector --help"
 
-test: .venv/.dev ## all tests
-	@.venv/bin/pytest -m "not stack" $(ARGS)
+test: .venv/.dev .venv/.kernels ## all tests, several at a time; ARGS='-n 0' one after the other
+	@.venv/bin/pytest -m "not stack" -n auto --dist worksteal $(ARGS)
 	@PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null || { \
 		echo "Not run, as there is no mosquitto here: the tests marked SKIPPED above. The others ran"; \
 		echo "against the embedded broker. For all of them (Debian, Ubuntu): apt install mosquitto"; }
 
-stack: .venv/.peers ## the tests with Prometheus, Node-RED and other brokers around the service
-	@.venv/bin/pytest -m stack $(ARGS)
+stack: .venv/.peers .venv/.kernels ## the tests with Prometheus, Node-RED and other brokers around the service
+	@.venv/bin/pytest -m stack -n auto --dist loadfile $(ARGS)
 
 check: .venv/.dev ## format, lint, types, layers, generated pages: what has to hold before the tests
 	@echo "format:"; .venv/bin/ruff format --quiet --check .
@@ -125,8 +125,9 @@ endef
 	@npm ci --prefix .venv/peers --silent --no-progress
 	@touch $@
 
-# After .full in `install`, so that the smaller lock is not installed first.
+# After .full in `install` and .dev in `test`, so that a smaller lock is not installed first. Before the
+# tests, so that those that run at the same time do not each compile the same kernels.
 .venv/.kernels: $(KERNELS) | .venv/.core
 	@echo "Compiling the kernels, once"
-	@.venv/bin/python -c "from stream_detector.processing import warm_up; warm_up()"
+	@.venv/bin/python deploy/compile_kernels.py
 	@touch $@

@@ -1,5 +1,8 @@
 """Fixtures for all tests: brokers. A test that needs Mosquitto is marked `mosquitto`.
 
+With pytest-xdist (``-n auto``) several tests run at a time. Each has its own folder and its own servers,
+and ports are chosen so that nobody else takes them (`tests.ports`).
+
 On a machine without Mosquitto such tests are skipped; with REQUIRE_SERVERS=1 they fail.
 """
 
@@ -18,6 +21,15 @@ from tests.brokers import MOSQUITTO, Certificates, Mosquitto
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+MOST_WORKERS = 16
+"""Each takes 300 MB where models are tested."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many tests ``-n auto`` runs at a time: two a processor, as many of them wait for servers."""
+    return min(2 * len(os.sched_getaffinity(0)), MOST_WORKERS)
 
 
 @pytest.fixture
