@@ -14,17 +14,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from prometheus_client import CollectorRegistry
 
 from benchmarks.detector import rss_bytes
 from benchmarks.workload import CHANNELS, HISTORY, STREAM, configuration
 from stream_detector.core.records import Readings
-from stream_detector.outputs.telemetry import Telemetry
-from stream_detector.service.processing import Decision, Processing, warm_up
+from stream_detector.service.decision import Decision
+from stream_detector.service.engine import offline
+from stream_detector.service.memory import warm_up
 from stream_detector.settings import Settings
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+
+    from stream_detector.service.processing import Processing
 
 READINGS = 64 + 40
 """Of each device: a full window, and past the 40 that the detector lets settle."""
@@ -45,7 +47,7 @@ def bytes_per_device(devices: int) -> float:
 def _grow(devices: int, pipe: Connection[Any, Any]) -> None:
     warm_up()
     settings = Settings(**{**json.loads(configuration(1883, 0, ".")), "max_devices": devices})
-    processing = Processing(settings, Telemetry(settings.streams, CollectorRegistry()), clock=lambda: 0)
+    processing = offline(settings, lambda: 0).processing
     start = int((datetime.now(UTC) - HISTORY).timestamp() * 1e6)
     gc.collect()
     before = rss_bytes(os.getpid())

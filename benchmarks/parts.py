@@ -12,12 +12,10 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from prometheus_client import CollectorRegistry
-
 from benchmarks.workload import DEVICES, HISTORY, Messages, configuration, messages
 from stream_detector.mqtt.frames import Framer, Received, puback_frames
-from stream_detector.outputs.telemetry import Telemetry
-from stream_detector.service.processing import Decision, Processing
+from stream_detector.service.decision import Decision
+from stream_detector.service.engine import offline
 from stream_detector.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,8 +37,7 @@ class Parts:
     def __init__(self) -> None:
         settings = Settings(**json.loads(configuration(1883, 0, ".")))
         self.used: Counter[str] = Counter()
-        self._telemetry = Telemetry(settings.streams, CollectorRegistry())
-        self._processing = Processing(settings, self._telemetry, clock=_now)
+        self._engine = offline(settings, _now)
         self._framer = Framer(max_payload=65_536, mqtt5=False)
 
     def take(self, made: Messages, size: int) -> None:
@@ -53,16 +50,16 @@ class Parts:
         received = Received()
         self._timed("frames", lambda: self._framer.feed(data, received))
         arrival = _now()
-        intake, core = self._processing.intake, self._processing.pipeline
+        intake, core = self._engine.intake, self._engine.memory.pipeline
         taken = self._timed(
             "intake", lambda: intake.take(received.topics, received.payloads, received.flags, arrival)
         )
-        self._timed("counts", lambda: self._telemetry.messages(taken.tallies, arrival))
+        self._timed("counts", lambda: self._engine.metrics.messages(taken.tallies, arrival))
         for readings in taken.readings:
             outcome = self._timed("core", lambda: core.process(readings)[readings.stream])  # noqa: B023
             self._timed(
                 "counts",
-                lambda: self._telemetry.batch(
+                lambda: self._engine.metrics.batch(
                     readings.stream,  # noqa: B023
                     "light",
                     outcome.counts,  # noqa: B023
@@ -70,7 +67,7 @@ class Parts:
                     0.0,
                 ),
             )
-            self._timed("events", lambda: self._processing._follow(Decision(), outcome.events))  # noqa: B023, SLF001
+            self._timed("events", lambda: self._engine.processing.events(Decision(), outcome.events))  # noqa: B023
         self._timed("acknowledgements", lambda: puback_frames(received.packet_ids))
 
     def _timed(self, part: str, work: Callable[[], T]) -> T:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from stream_detector.detectors.forest import Forest
-from stream_detector.service.processing import warm_up
+from stream_detector.service.memory import warm_up
 
 warm_up()
 Forest(

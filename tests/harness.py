@@ -6,11 +6,9 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry
-
-from stream_detector.outputs.telemetry import Telemetry
-from stream_detector.service.admission import Admission
-from stream_detector.service.processing import Decision, Processing
+from stream_detector.service.admission import NothingOnDisk
+from stream_detector.service.decision import Decision
+from stream_detector.service.engine import offline
 from stream_detector.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,17 +19,6 @@ if TYPE_CHECKING:
 
 NOW = 1_770_000_000_000_000
 SECOND = 1_000_000
-
-
-class NothingOnDisk:
-    """What admission asks for devices on disk, where there is no disk."""
-
-    def __init__(self, streams: dict[str, Any]) -> None:
-        self.evicted = dict.fromkeys(streams, 0)
-
-    def fetch(self, _stream: str, _device: str) -> bool:
-        """Return whether a device came back: never."""
-        return False
 
 
 class Bench:
@@ -50,14 +37,9 @@ class Bench:
                 "max_devices": max_devices,
             }
         )
-        self.telemetry = Telemetry(settings.streams, CollectorRegistry(), series)
-        nobody: Any = NothingOnDisk(settings.streams)
-        self.processing = Processing(
-            settings,
-            self.telemetry,
-            lambda: NOW,
-            admission=lambda pipeline: Admission(settings, pipeline, lambda: nobody, lambda: NOW),
-        )
+        self.engine = offline(settings, lambda: NOW, on_disk=NothingOnDisk(settings.streams), series=series)
+        self.metrics = self.engine.metrics
+        self.processing = self.engine.processing
         self.now = NOW
 
     def send(self, *messages: tuple[str, object], flags: int = 0) -> list[dict[str, Any]]:
@@ -77,7 +59,7 @@ class Bench:
 
     def told(self, decision: Decision) -> list[dict[str, Any]]:
         """Tell what was decided; return what is published, but what is emptied."""
-        self.processing.tell(decision)
+        self.engine.reporting.report(decision)
         published = [publication.payload for _, publication in decision.publications]
         return [json.loads(payload) for payload in published if payload]
 
@@ -85,7 +67,7 @@ class Bench:
         """Return all samples."""
         return {
             (sample.name.removeprefix("stream_detector_"), frozenset(sample.labels.items())): sample.value
-            for family in self.telemetry.registry.collect()
+            for family in self.metrics.registry.collect()
             for sample in family.samples
         }
 

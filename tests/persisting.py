@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry
 
 from stream_detector.core.records import Tick
-from stream_detector.outputs.telemetry import Telemetry
-from stream_detector.service.admission import Admission
+from stream_detector.outputs.log import Log
+from stream_detector.outputs.metrics import Metrics
+from stream_detector.service.decision import Decision
+from stream_detector.service.engine import Engine
+from stream_detector.service.fleet_view import FleetView
+from stream_detector.service.memory import Memory
 from stream_detector.service.persistence import Persistence
-from stream_detector.service.processing import Decision, Processing
+from stream_detector.service.recovery import Recovery
+from stream_detector.service.scoring_models import ScoringModels
 from stream_detector.settings import Settings
 from stream_detector.storage.history import Historian
 from stream_detector.storage.store import Store
@@ -50,18 +55,31 @@ class Kept:
     def open(self) -> None:
         """Start as a service does."""
         self.store = Store(self.settings.state_dir)
-        self.telemetry = Telemetry(self.settings.streams, CollectorRegistry())
-        self.processing = Processing(
+        streams = self.settings.streams
+        durability = {name: stream.kept for name, stream in streams.items()}
+        self.metrics, log, fleet = Metrics(streams, CollectorRegistry()), Log(), FleetView()
+        models = ScoringModels()
+        memory = Memory([stream.spec(name) for name, stream in streams.items()], models)
+        self.recovery = Recovery(memory, self.store, durability, self.metrics, log, fleet)
+        self.engine = Engine(
             self.settings,
-            self.telemetry,
             lambda: self.now,
-            admission=lambda pipeline: Admission(
-                self.settings, pipeline, lambda: self.persistence.recovery, lambda: self.now
-            ),
+            models=models,
+            memory=memory,
+            metrics=self.metrics,
+            log=log,
+            fleet=fleet,
+            on_disk=self.recovery,
         )
+        self.processing = self.engine.processing
         historian = Historian(self.settings.state_dir, keep_us=0, keep_bytes=0)
         self.persistence = Persistence(
-            self.settings, self.processing, self.store, historian, self.telemetry, lambda: self.now
+            self.engine,
+            self.recovery,
+            self.store,
+            historian,
+            durability,
+            max_devices=self.settings.max_devices,
         )
         self.persistence.restore()
 
@@ -106,25 +124,25 @@ class Kept:
         outgoing = self.persistence.keep(decision)
         if self.persistence.due:
             self.persistence.commit()
-        self.processing.tell(decision)
+        self.engine.reporting.report(decision)
         self.published += [publication for _, publication in outgoing]
         return [json.loads(publication.payload) for _, publication in outgoing if publication.payload]
 
     def state(self, device: str) -> DeviceState:
         """Return the memory of a device."""
-        stream = self.processing.pipeline.streams["pumps"]
+        stream = self.engine.memory.streams["pumps"]
         return stream.state_of(stream.devices.slot_of[device])
 
     def states(self) -> dict[str, DeviceState]:
         """Return the memory of all devices, by name."""
-        return {name: self.state(name) for name in self.processing.pipeline.streams["pumps"].devices.slot_of}
+        return {name: self.state(name) for name in self.engine.memory.streams["pumps"].devices.slot_of}
 
     def total(self, name: str, **labels: str) -> float:
         """Return the sum over all series of a metric that have these labels."""
         wanted = set(labels.items())
         return sum(
             sample.value
-            for family in self.telemetry.registry.collect()
+            for family in self.metrics.registry.collect()
             for sample in family.samples
             if sample.name == f"stream_detector_{name}" and wanted <= set(sample.labels.items())
         )

@@ -32,7 +32,7 @@ from stream_detector.formats.intake import Intake
 from stream_detector.mqtt import sentences as broker_sentences
 from stream_detector.mqtt.settings import BrokerSettings
 from stream_detector.outputs.messages import timestamp
-from stream_detector.outputs.telemetry import Telemetry
+from stream_detector.outputs.metrics import Metrics
 from stream_detector.settings import ENV_PREFIX, Settings, validate
 from stream_detector.storage.store import Store
 from tests.formats.decoding import NOW, Room
@@ -180,7 +180,7 @@ def test_make_targets_in_the_pages_exist() -> None:
 def metric_names() -> set[str]:
     """Return every name that a series of the service can have."""
     registry = CollectorRegistry()
-    Telemetry(["pumps"], registry)
+    Metrics(["pumps"], registry)
     families = [metric for collector in registry._collector_to_names for metric in collector.describe()]
     endings = {"counter": ("_total",), "histogram": ("", "_bucket", "_count", "_sum")}
     return {

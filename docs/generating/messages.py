@@ -22,13 +22,24 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent.parent.parent / "stream_detector"
 CHANGES = "…"
-CONFIGURATION = ("settings.py", "formats/settings.py", "formats/topics.py", "mqtt/settings.py")
+CONFIGURATION = (
+    "formats/settings.py",
+    "formats/topics.py",
+    "mqtt/settings.py",
+    "outputs/settings.py",
+    "settings/mistakes.py",
+    "settings/root.py",
+    "settings/streams.py",
+    "storage/settings.py",
+    "web/settings.py",
+)
 """Where a ValueError becomes a ConfigurationError, with the file and the line before it."""
 READINESS = {
-    ("service/delivery.py", "_held_back"),
+    ("service/broker_target.py", "_held_back"),
+    ("service/broker_target.py", "reasons"),
     ("service/delivery.py", "reasons"),
-    ("service/assembly.py", "_alive"),
-    ("service/assembly.py", "not_ready"),
+    ("service/watchdog.py", "problem"),
+    ("service/loop.py", "not_ready"),
 }
 """Where the reasons of /readyz are made, besides `mqtt/sentences.py`; a file without one is an error."""
 KINDS = {
@@ -203,9 +214,9 @@ def _kind(node: ast.Call, module: str) -> tuple[str, int]:  # noqa: PLR0911 - on
             return "configuration" if module in CONFIGURATION else "", 0
         case (("refused" | "refusing"), _):
             return "model" if module.startswith("models/") else "", 1
-        case ("complain", _) | ("log", "LOG"):
-            return "log", 1  # after what it is repeated by, or its level
-        case ("say", _) | (_, "LOG"):
+        case ("warn", _) | ("log", "LOGGER"):
+            return "log", 1  # after the key that it is repeated by, or its level
+        case ("info", "log" | "_log") | (_, "LOGGER"):
             return "log", 0
         case "StorageError", _:
             return "running" if module == "storage/backup.py" else "not ready", 0
@@ -223,7 +234,10 @@ def _called(node: ast.Call) -> str:
 
 
 def _owner(node: ast.Call) -> str:
-    return getattr(node.func.value, "id", "") if isinstance(node.func, ast.Attribute) else ""
+    if not isinstance(node.func, ast.Attribute):
+        return ""
+    owner = node.func.value
+    return owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
 
 
 def _plain(text: str) -> str:

@@ -9,13 +9,13 @@ from prometheus_client import CollectorRegistry
 
 from generating import markdown
 from stream_detector.core import events
-from stream_detector.outputs.telemetry import PUBLISH_RESULTS, RELOAD_RESULTS, Telemetry
+from stream_detector.outputs.metrics import PUBLISH_RESULTS, RELOAD_RESULTS, Metrics
 
 
 def make() -> str:
     """Return the page of all metrics and of the values their labels can have."""
     registry = CollectorRegistry()
-    Telemetry(["pumps"], registry)
+    Metrics(["pumps"], registry)
     rows = []
     for collector in registry._collector_to_names:  # noqa: SLF001 - the only list of all
         described: Any = collector

@@ -19,6 +19,7 @@ from generating import markdown
 from stream_detector.core import events
 from stream_detector.outputs import home_assistant
 from stream_detector.outputs import messages as publications
+from stream_detector.outputs.settings import HomeAssistantSettings
 from stream_detector.service.announcements import DROPPED
 from stream_detector.service.other_instances import OtherInstances
 
@@ -170,7 +171,7 @@ def _topics() -> list[tuple[str, ...]]:
 def _listened() -> list[tuple[str, ...]]:
     """Return a row for each topic that the service subscribes to."""
     info, status = OtherInstances("stream_detector", "").topics
-    at_home = home_assistant.HomeAssistantSettings(enabled=True)
+    at_home = HomeAssistantSettings(enabled=True)
     return [
         ("`topic` of each stream", "`qos`", "telemetry"),
         ("`stream_detector/cmd/+`", "1", "requests: [Commands over MQTT](requests.md)"),

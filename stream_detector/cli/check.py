@@ -23,7 +23,7 @@ from stream_detector.errors import StreamDetectorError
 from stream_detector.formats.topics import TopicPattern
 from stream_detector.mqtt.broker import EmbeddedBroker
 from stream_detector.mqtt.doctor import Doctor, Finding
-from stream_detector.service.processing import load_wanted, model_watcher, wanted_bundles
+from stream_detector.service.scoring_models import load_wanted, model_watcher, wanted_bundles
 from stream_detector.settings import load
 
 if TYPE_CHECKING:
@@ -105,10 +105,10 @@ def _secrets(settings: Settings) -> Iterator[Finding]:
 
 def _models(settings: Settings) -> Iterator[Finding]:
     """Check that the bundles that the streams want load and fit."""
-    wanted = wanted_bundles(settings)
+    wanted = wanted_bundles(settings.streams)
     if not wanted:
         yield Finding("ok", "models", "all streams use the built-in detector")
-    watcher = model_watcher(settings)
+    watcher = model_watcher(settings.streams, settings.models_dir)
     passed_over: list[Refused] = []
     for stream, name in wanted.items():
         try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from stream_detector.core.records import Record
     from stream_detector.models.reload import ModelWatcher, Refused
-    from stream_detector.service.processing import Processing
+    from stream_detector.service.engine import Engine
     from stream_detector.settings import Settings
 
 SOURCES = ("files", "journal")
@@ -59,19 +59,20 @@ def stream_name(settings: Settings, wanted: str | None) -> str:
     return wanted or names[0]
 
 
-def load_bundles(settings: Settings, processing: Processing) -> None:
+def load_bundles(settings: Settings, engine: Engine) -> None:
     """Load the models that the streams want, at the time 0 of a recording; say which are passed over.
 
     Raises:
         ConfigurationError: One is broken, not there or does not fit its stream.
     """
-    from stream_detector.service.processing import Decision, load_wanted, model_watcher, wanted_bundles
+    from stream_detector.service.decision import Decision
+    from stream_detector.service.scoring_models import load_wanted, model_watcher, wanted_bundles
 
-    watcher, decision = model_watcher(settings), Decision()
-    for stream, name in wanted_bundles(settings).items():
+    watcher, decision = model_watcher(settings.streams, settings.models_dir), Decision()
+    for stream, name in wanted_bundles(settings.streams).items():
         model = load_wanted(watcher, stream, name)
-        processing.record(decision, processing.model_set(0, stream, model))
-    processing.tell(decision)
+        engine.processing.record(decision, engine.models.record(0, stream, model))
+    engine.reporting.report(decision)
     for refused in refusals(watcher):
         note(f"{refused.stream}: version {refused.version} is not used: {refused.message}")
 

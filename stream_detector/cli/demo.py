@@ -215,7 +215,7 @@ class Screen:
         """Say every few seconds how fast it goes."""
         last, at = 0.0, time.monotonic()
         while not stop.wait(STATUS_EVERY_S):
-            now, total = time.monotonic(), service.telemetry.readings()
+            now, total = time.monotonic(), service.metrics.readings()
             states = ", ".join(
                 f"{count} {state.replace('_', ' ')}" for state, count in self._states.items() if count
             )

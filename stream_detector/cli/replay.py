@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from prometheus_client import CollectorRegistry
 
 from stream_detector.cli import common
 from stream_detector.errors import BrokerError, ConfigurationError
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from stream_detector.core.records import Record
     from stream_detector.mqtt.publisher import Publisher
     from stream_detector.outputs.messages import Publication
-    from stream_detector.service.processing import Processing
+    from stream_detector.service.engine import Engine
     from stream_detector.settings import Settings
 
 PATIENCE_S = 10.0
@@ -49,8 +48,7 @@ def command(
 ) -> None:
     """Run recordings through the detector."""
     from stream_detector.core.records import Forgotten, Gap, Readings, Tick
-    from stream_detector.outputs.telemetry import Telemetry
-    from stream_detector.service.processing import Processing
+    from stream_detector.service.engine import offline
     from stream_detector.sources import recordings
 
     files = files or []
@@ -77,12 +75,11 @@ def command(
         _show(event, counts, quiet=broker is not None, as_json=json, labels=settings.streams[name].labels)
 
     now = [0]
-    telemetry = Telemetry(settings.streams, CollectorRegistry())
-    processing = Processing(settings, telemetry, lambda: now[0], readers=[read])
-    common.load_bundles(settings, processing)
+    engine = offline(settings, lambda: now[0], readers=[read])
+    common.load_bundles(settings, engine)
     send = _sender(settings) if broker else None
     begin = time.perf_counter()
-    _play(processing, records, count, speed, send, now)
+    _play(engine, records, count, speed, send, now)
     if send:
         send(None)
     seconds = time.perf_counter() - begin
@@ -111,7 +108,7 @@ def settings_for(config: Path | None, stream: str | None, broker: str | None) ->
 
 
 def _play(
-    processing: Processing,
+    engine: Engine,
     records: Iterable[Record],
     count: int,
     speed: float,
@@ -119,7 +116,7 @@ def _play(
     now: list[int],
 ) -> None:
     from stream_detector.core.records import Readings, Tick
-    from stream_detector.service.processing import Decision
+    from stream_detector.service.decision import Decision
 
     start, begin = None, time.monotonic()
     with typer.progressbar(length=count, label="replay", file=sys.stderr) as bar:
@@ -131,13 +128,13 @@ def _play(
                 if speed:
                     due = begin + (int(record.arrival[0]) - start) / 1e6 / speed
                     time.sleep(max(0.0, due - time.monotonic()))
-                processing.readings(decision, record)
+                engine.processing.readings(decision, record)
                 bar.update(len(record))
             else:
                 if isinstance(record, Tick):
                     now[0] = record.at
-                processing.record(decision, record)
-            processing.tell(decision)
+                engine.processing.record(decision, record)
+            engine.reporting.report(decision)
             if send and decision.publications:
                 send([publication for _, publication in decision.publications])
 

@@ -145,12 +145,20 @@ class Intake:
         keep_deliveries: int = 4096,
         also_own: Callable[[str], bool] = lambda _topic: False,
     ) -> None:
-        self._streams = {name: _Stream(name, settings, admission) for name, settings in streams.items()}
+        self._settings = streams
+        self._admission = admission
         self._base = base
         self._also_own = also_own
         self._built_at = built_at
         self.deliveries = Redeliveries(keep_deliveries)
         self.next_instant = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget all devices and topics; no instant is given out twice."""
+        self._streams = {
+            name: _Stream(name, settings, self._admission) for name, settings in self._settings.items()
+        }
         self._routes: dict[bytes, tuple[_Stream, Route] | Rejected | str] = {}
 
     @property
@@ -168,6 +176,10 @@ class Intake:
         for stream in self._streams.values():
             stream.columns.other_captures.clear()
         return found
+
+    def reads(self, topic: str) -> bool:
+        """Return whether what is published on a topic would come back to us, as telemetry or otherwise."""
+        return self._also_own(topic) or bool(self.stream_of(topic.encode()))
 
     def stream_of(self, topic: bytes) -> str:
         """Return the name of the stream that a topic belongs to; empty for none."""

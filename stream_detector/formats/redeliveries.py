@@ -36,7 +36,7 @@ class Redeliveries:
     """
 
     def __init__(self, keep: int) -> None:
-        self._keep = keep
+        self.keep = keep
         self._digests: OrderedDict[int, int] = OrderedDict()
         self._changes: list[tuple[int, int]] = []
 
@@ -76,5 +76,5 @@ class Redeliveries:
         self._digests.pop(packet_id, None)
         if digest != GONE:
             self._digests[packet_id] = digest
-            if len(self._digests) > self._keep:
+            if len(self._digests) > self.keep:
                 self._digests.popitem(last=False)

@@ -17,6 +17,8 @@ DAY_S = 24 * 60 * 60
 LONGEST_TEXT = 65_535
 """Bytes: MQTT writes the length in two."""
 
+LEAST_REDELIVERIES = 4096
+
 
 class Address(NamedTuple):
     """A broker's URL in parts.
@@ -152,6 +154,11 @@ class BrokerSettings(BaseModel):
                 "broker.ca_file, cert_file and key_file need TLS: write broker.url with mqtts:// or wss://."
             )
         return self
+
+    @property
+    def redeliveries(self) -> int:
+        """Return how many deliveries are remembered, to know them when they come again."""
+        return max(LEAST_REDELIVERIES, 4 * self.receive_maximum)
 
     @property
     def address(self) -> Address:

@@ -18,7 +18,6 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from stream_detector import __version__
 from stream_detector.core.events import STATES, DeviceForgotten, DeviceStateChanged
@@ -29,60 +28,15 @@ if TYPE_CHECKING:
 
     from stream_detector.core.events import Event, Outcome
     from stream_detector.core.records import Readings
+    from stream_detector.outputs.settings import HomeAssistantSettings
 
 A_TURN = 50
 """So many devices are announced at once: fifty thousand shall not hold up an alert."""
 SCORE_EVERY = 30_000_000
 """A score is published at most so often, µs of arrival: Home Assistant records every one."""
-MOST_SCORES = 200
 AVAILABILITY = "{{ 'online' if value == 'online' else 'offline' }}"
 """`stopped` is offline, too."""
 PROBLEM = "{{ 'ON' if value_json.active_count > 0 else 'OFF' }}"
-
-
-class HomeAssistantSettings(BaseModel):
-    """Whether and how devices are announced to Home Assistant."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    enabled: bool = Field(False, description="Announce devices to Home Assistant by MQTT discovery.")
-    prefix: str = Field(
-        "homeassistant",
-        pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$",
-        max_length=128,
-        description="Home Assistant's discovery prefix, as its MQTT integration is configured.",
-    )
-    streams: list[str] | None = Field(
-        None, description="Streams whose devices are announced; null: all of them."
-    )
-    score_devices: list[str] = Field(
-        default_factory=list,
-        max_length=MOST_SCORES,
-        description="Devices that get a sensor for their score, as `stream/device`; their scores are then"
-        " published, at most one in 30 s each.",
-    )
-
-    @field_validator("score_devices")
-    @classmethod
-    def _stream_and_device(cls, value: list[str]) -> list[str]:
-        for each in value:
-            if not all(each.partition("/")):
-                raise ValueError(f"{each!r} must be stream/device, such as pumps/pump-017")
-        return value
-
-    @property
-    def status_topic(self) -> str:
-        """Return where Home Assistant says that it has started."""
-        return f"{self.prefix}/status"
-
-    @property
-    def filters(self) -> list[str]:
-        """Return what is to be subscribed to."""
-        return [self.status_topic] if self.enabled else []
-
-    def owns(self, topic: str) -> bool:
-        """Return whether a topic is between Home Assistant and us, so never telemetry."""
-        return topic.startswith(f"{self.prefix}/device/sd_") or topic in self.filters
 
 
 class Announced(msgspec.Struct, frozen=True):
@@ -280,7 +234,7 @@ class HomeAssistant:
             removal(each, event.stream, event.device) for each in self._all() if event.stream in each.streams
         ]
 
-    def hear(self, messages: Iterable[tuple[str, bytes]]) -> None:
+    def listen(self, messages: Iterable[tuple[str, bytes]]) -> None:
         """Take in what came: when Home Assistant has started, it wants to hear of everybody."""
         for topic, payload in messages:
             if topic in self._settings.filters and payload == b"online":

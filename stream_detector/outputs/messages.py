@@ -27,6 +27,8 @@ INFO_SCHEMA = "stream_detector.info/1"
 DEADLETTER_SCHEMA = "stream_detector.deadletter/1"
 REPLY_SCHEMA = "stream_detector.reply/1"
 SCORE_SCHEMA = "stream_detector.score/1"
+BROKER = "mqtt"
+"""The target of what is published over MQTT."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - the same object as datetime.UTC
 
 
@@ -42,6 +44,7 @@ class Publication:
         once: It is said once: neither kept over a crash nor tried again where the broker refuses it, or ends
             the connection.
         correlation: Of the request that it answers; only MQTT 5 carries it.
+        target: Where it goes; each target has an order and confirmations of its own.
     """
 
     topic: str
@@ -50,6 +53,7 @@ class Publication:
     retain: bool = False
     once: bool = False
     correlation: bytes = b""
+    target: str = BROKER
 
 
 class ContributionMessage(msgspec.Struct, frozen=True):

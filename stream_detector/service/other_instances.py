@@ -46,7 +46,7 @@ class OtherInstances:
         """Return the topics to listen to."""
         return [f"{self._base}/info", f"{self._base}/status"]
 
-    def hear(self, messages: Iterable[tuple[str, bytes]]) -> None:
+    def listen(self, messages: Iterable[tuple[str, bytes]]) -> None:
         """Take in what came; of info and status, either may come first."""
         info, status = self.topics
         for topic, payload in messages:

@@ -1,12 +1,12 @@
-"""What keeps decisions over a crash: each goes to disk before anybody is told.
+"""What keeps decisions over a crash: each goes to disk before any of it takes effect.
 
     journal     every record that can change an event, with a position
     outbox      what is to be published, until the broker has confirmed it
     rows        each device's memory as it was after some position, a few in every transaction
-    alerts      the open ones, as they were told
+    alerts      the open ones, as they were published
 
 Streams differ in what is kept of them (`durability`): all of this; everything but their readings, with
-all changed rows every few seconds; or nothing. How memory comes back is told in `recovery`.
+all changed rows every few seconds; or nothing. `recovery` describes how memory comes back.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ from stream_detector.core.records import (
     Started,
     Tick,
 )
-from stream_detector.service.recovery import Recovery
 from stream_detector.storage.dirty import LARGEST_SLICE, Dirty
 from stream_detector.storage.store import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
     from stream_detector.core.records import Record
     from stream_detector.core.stream import Stream
+    from stream_detector.outputs.log import Log
     from stream_detector.outputs.messages import Publication
-    from stream_detector.outputs.telemetry import Telemetry
-    from stream_detector.service.processing import Decision, Processing
-    from stream_detector.settings import Settings
+    from stream_detector.outputs.metrics import Metrics
+    from stream_detector.service.decision import Decision
+    from stream_detector.service.engine import Engine
+    from stream_detector.service.recovery import Recovery
     from stream_detector.storage.history import Historian
     from stream_detector.storage.store import Store
 
@@ -56,7 +57,7 @@ IN_ROUND_S = 0.02
 OVERDUE = 600_000_000
 """A row that has changed so long ago (µs) is written, however few readings there are."""
 ROOM = 0.9
-"""From this share of `max_devices` on, devices that nobody would miss move to disk."""
+"""From this share of `max_devices` on, devices that nobody waits for move to disk."""
 FEWEST_MOVED = 256
 
 
@@ -64,37 +65,36 @@ class Persistence:
     """Writes what was decided, and restores it.
 
     Args:
-        settings: The configuration.
-        processing: What decides; its memory is restored.
+        engine: What decides; its memory is written and restored.
+        recovery: Restores memory; knows what is only on disk.
         store: Where everything is written.
         historian: Takes over what a start does not need.
-        telemetry: Is told of commits and damage.
-        clock: Service clock, µs.
-
-    Attributes:
-        recovery: Knows what is only on disk.
+        durability: What outlives a crash, by stream: ``journal``, ``checkpoint`` or ``none``.
+        max_devices: Of a stream, in memory.
     """
 
     def __init__(
         self,
-        settings: Settings,
-        processing: Processing,
+        engine: Engine,
+        recovery: Recovery,
         store: Store,
         historian: Historian,
-        telemetry: Telemetry,
-        clock: Callable[[], int],
+        durability: Mapping[str, str],
+        *,
+        max_devices: int,
     ) -> None:
-        kept = {name: stream.kept for name, stream in settings.streams.items()}
-        self._journalled = {name for name, how in kept.items() if how == "journal"}
-        self._kept = {name for name, how in kept.items() if how != "none"}
-        self._max_devices = settings.max_devices
-        self._keep_deliveries = max(4096, 4 * settings.broker.receive_maximum)
-        self._processing = processing
+        self._journalled = {name for name, how in durability.items() if how == "journal"}
+        self._kept = {name for name, how in durability.items() if how != "none"}
+        self._max_devices = max_devices
+        self._intake = engine.intake
+        self._memory = engine.memory
+        self._fleet = engine.fleet
+        self._metrics: Metrics = engine.metrics
+        self._log: Log = engine.log
+        self._clock = engine.clock
+        self._recovery = recovery
         self._store = store
         self._historian = historian
-        self._telemetry = telemetry
-        self._clock = clock
-        self.recovery = Recovery(processing, store, telemetry)
         self._committed_at = self._round_at = time.monotonic()
         self._confirmed: list[int] = []
         self._begin()
@@ -111,7 +111,7 @@ class Persistence:
 
     def _open_transaction(self) -> None:
         self._change = Change()
-        self._urgent = False  # something waits to be told
+        self._urgent = False  # something waits for the commit
         self._sync = False  # it has to survive a power cut, too
         self._prepared = False  # it was complete when it could not be written
 
@@ -120,7 +120,10 @@ class Persistence:
         # What the broker has, it has: sent again, an old state would follow the new one.
         self._confirmed = [*self._change.confirmed, *self._confirmed]
         self._begin()
-        self.recovery.restore(self._mark)
+        self._intake.begin()
+        self._intake.next_instant = max(self._intake.next_instant, self._store.alive_at)
+        self._intake.deliveries.restore(self._store.deliveries())
+        self._recovery.restore(self._mark)
 
     def keep(self, decision: Decision) -> list[tuple[int, Publication]]:
         """Take a decision into the open transaction.
@@ -152,7 +155,7 @@ class Persistence:
         if decision.replies:
             self._change.replies += [(*what, *said) for what, said in decision.replies.items()]
             self._urgent = self._sync = True
-        self._change.deliveries += self._processing.intake.deliveries.changes()
+        self._change.deliveries += self._intake.deliveries.changes()
         return outgoing
 
     def confirm(self, numbers: Iterable[int]) -> None:
@@ -175,7 +178,7 @@ class Persistence:
 
     @property
     def due(self) -> bool:
-        """Whether something waits that must be on disk before anybody is told, or has waited long enough."""
+        """Whether something that waits has to be written now: it takes effect only then, or waited long."""
         waited = time.monotonic() - self._committed_at
         return (
             self._urgent or self._prepared or waited >= (IN_ROUND_S if any(self._round.values()) else LATER_S)
@@ -191,9 +194,9 @@ class Persistence:
             self._prepare()
         begin = time.perf_counter()
         self._store.commit(self._change, sync=self._sync)
-        self._telemetry.committed(time.perf_counter() - begin)
+        self._metrics.committed(time.perf_counter() - begin)
         self._move_out()
-        self.recovery.committed()
+        self._recovery.committed()
         self._open_transaction()
         self._committed_at = time.monotonic()
         self._offer()
@@ -210,7 +213,7 @@ class Persistence:
             self.commit()
 
     def _number(self, record: Record, touched: Mapping[str, NDArray[np.int64]]) -> None:
-        """Give a record its place in the journal, and note whom it changed."""
+        """Give a record its place in the journal, and note which devices it changed."""
         match record:
             case Readings():
                 in_journal = record.stream in self._journalled
@@ -228,7 +231,7 @@ class Persistence:
         if in_journal:
             self._position += 1
             self._change.records.append((self._position, record))
-        self.recovery.note(self._position, record)
+        self._recovery.note(self._position, record)
         self._mark(self._position, record, touched)
 
     def _mark(self, position: int, record: Record, touched: Mapping[str, NDArray[np.int64]]) -> None:
@@ -252,13 +255,13 @@ class Persistence:
         """Add to the open transaction what goes along with every one."""
         change = self._change
         self._prepared = True
-        change.keep_deliveries = self._keep_deliveries
+        change.keep_deliveries = self._intake.deliveries.keep
         change.confirmed, self._confirmed = self._confirmed, []
-        change.alive_at = max(self._clock(), self._processing.intake.next_instant)
+        change.alive_at = max(self._clock(), self._intake.next_instant)
         change.trim = self._historian.moved
         self._begin_round()
         for name, dirty in self._dirty.items():
-            stream = self._processing.pipeline.streams[name]
+            stream = self._memory.streams[name]
             readings = self._readings.pop(name, 0)
             if self._everything:
                 count = LARGEST_SLICE
@@ -281,7 +284,7 @@ class Persistence:
             self._round = {name: len(self._dirty[name]) for name in self._kept - self._journalled}
 
     def _choose(self, name: str, stream: Stream) -> None:
-        """Choose devices that only the disk shall keep: those that nobody would miss."""
+        """Choose devices that only the disk shall keep: those that nobody waits for."""
         dirty = self._dirty[name]
         for slot in stream.idle_devices(max(FEWEST_MOVED, self._max_devices // 64)):
             if dirty.is_dirty(slot):
@@ -292,18 +295,19 @@ class Persistence:
     def _move_out(self) -> None:
         """Forget the devices that are on disk now."""
         for name, device in self._change.evicted:
-            stream = self._processing.pipeline.streams[name]
+            stream = self._memory.streams[name]
             stream.forget(stream.devices.slot_of[device])
-            self._processing.intake.forget(name, device)
-            self.recovery.evicted[name] += 1
+            self._intake.forget(name, device)
+            self._fleet.forget(name, device)
+            self._recovery.evicted[name] += 1
 
     def _offer(self) -> None:
-        """Offer to history what a start does not need, and tell from when on it does."""
+        """Offer to history what a start does not need, and say from when on it does."""
         waiting = {name: dirty.oldest for name, dirty in self._dirty.items()}
         needed = [found[0] for name, found in waiting.items() if found and name in self._journalled]
         self._historian.offer(min(needed) - 1 if needed else self._position)
         if self._historian.problem:
-            self._telemetry.complain("history", "%s", self._historian.problem)
-        self._telemetry.checkpointed(
+            self._log.warn("history", "%s", self._historian.problem)
+        self._metrics.checkpointed(
             min((found[1] for found in waiting.values() if found), default=self._clock())
         )

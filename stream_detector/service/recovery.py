@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
     from stream_detector.core.devices.snapshot import DeviceState
     from stream_detector.core.records import Record
-    from stream_detector.outputs.telemetry import Telemetry
-    from stream_detector.service.processing import Processing
+    from stream_detector.outputs.log import Log
+    from stream_detector.outputs.metrics import Metrics
+    from stream_detector.service.fleet_view import FleetView
+    from stream_detector.service.memory import Memory
     from stream_detector.storage.store import Store
 
 OfOneStream: TypeAlias = Readings | ModelSet | Acknowledged | Forgotten
@@ -43,18 +45,32 @@ class Recovery:
     """Puts memory back.
 
     Args:
-        processing: Whose memory it is.
+        memory: What is restored.
         store: Where it comes from.
-        telemetry: Is told of damage.
+        durability: What outlives a crash, by stream: ``journal``, ``checkpoint`` or ``none``.
+        metrics: Gets the devices and alerts that were found.
+        log: Gets what was restored, and what was damaged.
+        fleet: Gets the devices that are in memory then.
 
     Attributes:
         evicted: How many devices of each stream are only on disk.
     """
 
-    def __init__(self, processing: Processing, store: Store, telemetry: Telemetry) -> None:
-        self._processing = processing
+    def __init__(
+        self,
+        memory: Memory,
+        store: Store,
+        durability: Mapping[str, str],
+        metrics: Metrics,
+        log: Log,
+        fleet: FleetView,
+    ) -> None:
+        self._memory = memory
         self._store = store
-        self._telemetry = telemetry
+        self._durability = durability
+        self._metrics = metrics
+        self._log = log
+        self._fleet = fleet
         self._gaps: list[tuple[int, Gap]] = []
         self._models: dict[str, ModelSet] = {}
         self._leaving: set[tuple[str, str]] = set()
@@ -62,14 +78,12 @@ class Recovery:
 
     def restore(self, changed: Changed) -> None:
         """Put memory back as it was at the last commit; what was not committed is forgotten."""
-        store, processing = self._store, self._processing
+        store, memory = self._store, self._memory
         begin, replayed = time.monotonic(), 0
         self._gaps, self._models = [], {}
         self._leaving.clear()
-        self.evicted = {name: store.evicted_devices(name) for name in processing.settings.streams}
-        processing.begin()
-        processing.intake.next_instant = max(processing.intake.next_instant, store.alive_at)
-        processing.intake.deliveries.restore(store.deliveries())
+        self.evicted = {name: store.evicted_devices(name) for name in self._durability}
+        memory.begin()
         rows = store.rows()
         row = next(rows, None)
         held = store.row_positions()
@@ -82,14 +96,15 @@ class Recovery:
             self._put_back(*row)
             row = next(rows, None)
         self._reconcile()
+        self._fleet.begin(memory)
         devices = alerts = 0
-        for name, stream in processing.pipeline.streams.items():
-            self._telemetry.model(name, stream.detector.name, stream.detector.version)
+        for name, stream in memory.streams.items():
+            self._metrics.model(name, stream.detector.name, stream.detector.version)
             still_open = stream.open_alerts()
-            self._telemetry.seed(name, stream.census(), still_open)
+            self._metrics.seed(name, stream.census(), still_open)
             devices, alerts = devices + len(stream.devices), alerts + len(still_open)
         if devices:
-            self._telemetry.say(
+            self._log.info(
                 "restored %d devices and %d open alerts, %d readings replayed, in %.2f s",
                 devices,
                 alerts,
@@ -97,7 +112,7 @@ class Recovery:
                 time.monotonic() - begin,
             )
         if store.damaged:
-            self._telemetry.complain(
+            self._log.warn(
                 "damaged",
                 "%d rows or records in state_dir are damaged and were left out; those devices begin anew: %s",
                 len(store.damaged),
@@ -105,7 +120,7 @@ class Recovery:
             )
 
     def note(self, position: int, record: Record) -> None:
-        """Remember what devices that are only on disk will have to be told."""
+        """Remember what devices that are only on disk will have to catch up with."""
         if isinstance(record, Gap):
             self._gaps.append((position, record))
             del self._gaps[:-GAPS]
@@ -125,6 +140,7 @@ class Recovery:
         if found is None:
             return False
         self._put_back(found[0], stream, found[1])
+        self._fleet.add(self._memory.streams[stream].told(device))
         self.evicted[stream] -= 1
         return True
 
@@ -139,25 +155,25 @@ class Recovery:
     def devices(self, stream: str) -> Iterator[tuple[str, Mapping[str, str]] | None]:
         """Yield every device that is known of a stream with its tags; None now and then, for a pause.
 
-        Between two of them anything may happen: who is known all the while is met once, be it in memory
-        or on disk. The stream may be one that is not configured any more.
+        Between two of them anything may happen: a device that is known all the while comes once, be it in
+        memory or on disk. The stream may be one that is not configured any more.
         """
-        met = set()
-        if stream in self._processing.pipeline.streams:
-            for device in list(self._processing.pipeline.streams[stream].devices.slot_of):
-                devices = self._processing.pipeline.streams[stream].devices
+        seen = set()
+        if stream in self._memory.streams:
+            for device in list(self._memory.streams[stream].devices.slot_of):
+                devices = self._memory.streams[stream].devices
                 if device in devices.slot_of:
-                    met.add(device)
+                    seen.add(device)
                     yield device, devices.tags.get(devices.slot_of[device], {})
         for names in self._store.names(stream):
             for device in names:
-                row = None if device in met else self._store.row(stream, device)
+                row = None if device in seen else self._store.row(stream, device)
                 if row is not None:
                     yield device, row[1].tags
             yield None
 
     def _put_back(self, position: int, name: str, state: DeviceState) -> None:
-        stream = self._processing.pipeline.streams.get(name)
+        stream = self._memory.streams.get(name)
         if stream is None:
             return  # it is not configured any more
         slot = stream.restore(state)
@@ -169,7 +185,7 @@ class Recovery:
         self, position: int, record: Record, held: Mapping[tuple[str, str], int], changed: Changed
     ) -> int:
         """Take a record in again; return how many readings that were."""
-        pipeline = self._processing.pipeline
+        pipeline = self._memory.pipeline
         if isinstance(record, OfOneStream) and record.stream not in pipeline.streams:
             return 0  # it is not configured any more
         if isinstance(record, Readings):
@@ -179,7 +195,7 @@ class Recovery:
         try:
             outcomes = pipeline.process(record)
         except BundleError as error:
-            self._telemetry.complain("model of the past", "%s; what it learned since is lost", error)
+            self._log.warn("model of the past", "%s; what it learned since is lost", error)
             return 0
         self.note(position, record)
         changed(position, record, {name: outcome.touched for name, outcome in outcomes.items()})
@@ -188,7 +204,7 @@ class Recovery:
     def _not_held(self, position: int, readings: Readings, held: Mapping[tuple[str, str], int]) -> Readings:
         """Return the readings that no row holds; devices that are only on disk are brought back for them."""
         name = readings.stream
-        slot_of = self._processing.pipeline.streams[name].devices.slot_of
+        slot_of = self._memory.streams[name].devices.slot_of
         known = set()
         for device in set(readings.devices):
             row = held.get((name, device), 0)
@@ -204,17 +220,17 @@ class Recovery:
         return readings.select(np.array([device not in known for device in readings.devices]))
 
     def _reconcile(self) -> None:
-        """Let the open alerts be those that were told, whatever a new version would compute."""
-        told = self._store.open_alerts()
-        for name, settings in self._processing.settings.streams.items():
-            if settings.kept == "none":
+        """Let the open alerts be those that were published, whatever a new version would compute."""
+        published = self._store.open_alerts()
+        for name, durability in self._durability.items():
+            if durability == "none":
                 continue
-            stream = self._processing.pipeline.streams[name]
-            count = stream.reconcile([alert for alert in told if alert.stream == name])
-            if count and settings.kept == "journal":
-                self._telemetry.complain(
+            stream = self._memory.streams[name]
+            count = stream.reconcile([alert for alert in published if alert.stream == name])
+            if count and durability == "journal":
+                self._log.warn(
                     f"reconcile {name}",
-                    "%d alerts of %s are not what the journal gives now; they go on as they were told",
+                    "%d alerts of %s are not what the journal gives now; they go on as they were published",
                     count,
                     name,
                 )

@@ -15,14 +15,13 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from prometheus_client import CollectorRegistry
 
 from stream_detector.core.events import Rejected
 from stream_detector.core.records import Tick
-from stream_detector.outputs.telemetry import Telemetry
-from stream_detector.service.admission import Admission
+from stream_detector.service.admission import NothingOnDisk
+from stream_detector.service.decision import Decision
+from stream_detector.service.engine import offline
 from stream_detector.service.other_instances import OtherInstances
-from stream_detector.service.processing import Decision, Processing
 from stream_detector.settings import Settings
 from tests.abuse.accounting import MESSAGES, READINGS, Books, readings_in
 from tests.abuse.payloads import STREAMS, Sender, Spoilt
@@ -30,7 +29,6 @@ from tests.abuse.process import Abused
 from tests.abuse.wire import Wire
 from tests.faults.proof import Result
 from tests.faults.runs import mosquitto
-from tests.harness import NothingOnDisk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,14 +63,8 @@ class Sockless:
         self.received = 0
         self.readings: Counter[str] = Counter()
         settings = Settings.model_validate({"streams": STREAMS, **others})
-        self._telemetry = Telemetry(settings.streams, CollectorRegistry())
-        nobody: Any = NothingOnDisk(settings.streams)
-        self._processing = Processing(
-            settings,
-            self._telemetry,
-            lambda: self.now,
-            admission=lambda pipeline: Admission(settings, pipeline, lambda: nobody, lambda: self.now),
-        )
+        self._engine = offline(settings, lambda: self.now, on_disk=NothingOnDisk(settings.streams))
+        self._processing = self._engine.processing
         self._other_instances = OtherInstances(settings.topics.base, "us")
         self._used = {name for name, stream in settings.streams.items() if stream.retained == "use"}
 
@@ -88,9 +80,9 @@ class Sockless:
             self.now,
             packet_ids=[message.packet_id for message in batch],
         )
-        self._other_instances.hear(taken.own)
+        self._other_instances.listen(taken.own)
         self._processing.record(decision, Tick(self.now))
-        self._processing.tell(decision)
+        self._engine.reporting.report(decision)
         self._count(batch, taken)
         return [*self.books().problems(self.received, self.readings), *_unfit(decision)]
 
@@ -98,14 +90,14 @@ class Sockless:
         """Return what the metrics say."""
         return Books(
             (sample.name, sample.labels, sample.value)
-            for family in self._telemetry.registry.collect()
+            for family in self._engine.metrics.registry.collect()
             for sample in family.samples
         )
 
     def reasons(self) -> dict[str, int]:
         """Return how many messages and elements were refused, by reason."""
         found: Counter[str] = Counter()
-        for family in self._telemetry.registry.collect():
+        for family in self._engine.metrics.registry.collect():
             for sample in family.samples:
                 if sample.name.endswith("_rejected_total"):
                     found[sample.labels["reason"]] += round(sample.value)
@@ -116,7 +108,7 @@ class Sockless:
         self.received += len(batch)
         refused = Counter((said.sha256, said.stream) for said in taken.rejected if said.whole)
         for message in batch:
-            found = self._processing.intake._look_up(message.topic)
+            found = self._engine.intake._look_up(message.topic)
             if isinstance(found, str):
                 continue  # it is nobody's, or our own
             stream = found.stream if isinstance(found, Rejected) else found[0].name

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from stream_detector.service.processing import Decision
+    from stream_detector.service.decision import Decision
 
 KNOWN = 100
 MAX_DEVICES = 2000
@@ -52,7 +52,7 @@ class Flooded(Kept):
         outgoing = self.persistence.keep(decision)
         if self.persistence.due:
             self.persistence.commit()
-        self.processing.tell(decision)
+        self.engine.reporting.report(decision)
         self.persistence.confirm(number for number, _ in outgoing)
         found = [json.loads(sent.payload) for _, sent in outgoing if "/alert/" in sent.topic]
         self.alerts += [(alert["id"], alert["seq"], alert["event"]) for alert in found]
@@ -66,8 +66,8 @@ def prove(_forks: object, folder: Path, seed: int, names: int = 1_000_000) -> Re
     grown, most = _flood(calm, flooded, rounds, seed)
     accepted = round(flooded.total("messages_accepted_total"))
     refused = round(flooded.total("messages_rejected_total", reason="device_limit"))
-    page = len(generate_latest(flooded.telemetry.registry))
-    on_disk = flooded.persistence.recovery.evicted["pumps"]
+    page = len(generate_latest(flooded.metrics.registry))
+    on_disk = flooded.recovery.evicted["pumps"]
     files = [path.stat().st_size for path in flooded.settings.state_dir.iterdir() if path.is_file()]
     problems = _excess(rounds * KNOWN + names, accepted, refused, grown, page)
     problems += _differences(calm, flooded)
@@ -101,7 +101,7 @@ def _flood(calm: Flooded, flooded: Flooded, rounds: int, seed: int) -> tuple[flo
             service.tick()
         if number >= ACQUAINTED - 1:
             sizes.append(resident_mb(os.getpid()))
-        most = max(most, len(flooded.processing.pipeline.streams["pumps"].devices))
+        most = max(most, len(flooded.engine.memory.streams["pumps"].devices))
     return max(sizes) - sizes[0], most
 
 

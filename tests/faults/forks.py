@@ -149,7 +149,7 @@ def serve(*, models: bool) -> None:
     import stream_detector  # noqa: PLC0415 - not where the server is only asked
     import stream_detector.cli  # noqa: PLC0415
     import stream_detector.service.assembly  # noqa: PLC0415
-    from stream_detector.service.processing import warm_up  # noqa: PLC0415
+    from stream_detector.service.memory import warm_up  # noqa: PLC0415
 
     if models:
         import pyod.models.hbos  # noqa: PLC0415

@@ -46,7 +46,7 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "acknowledge before commit",
-        "service/assembly.py",
+        "service/loop.py",
         "        received = self._link.poll(POLL_S)\n        if received is not None:\n",
         "        received = self._link.poll(POLL_S)\n        if received is not None:\n"
         "            self._link.acknowledge(received)\n",
@@ -89,14 +89,14 @@ MUTANTS = (
         ("kills",),
     ),
     Mutant(
-        "told before commit",
+        "published before commit",
         "service/delivery.py",
-        "        self._untold.append((decision, self._persistence.keep(decision), received))\n",
+        "        self._unwritten.append((decision, self._persistence.keep(decision), received))\n",
         "        kept = self._persistence.keep(decision)\n"
         "        for number, publication in kept:\n"
         "            self.put(publication, number)\n"
         "        self.pump()\n"
-        "        self._untold.append((decision, [], received))\n",
+        "        self._unwritten.append((decision, [], received))\n",
         ("order",),
     ),
     Mutant(

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from prometheus_client import CollectorRegistry
 
-from stream_detector.outputs.telemetry import Telemetry
-from stream_detector.service.processing import Decision, Processing
+from stream_detector.service.decision import Decision
+from stream_detector.service.engine import offline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -100,9 +99,10 @@ def uninterrupted(
     """
     found = Found()
     now = FIRST_ARRIVAL
-    processing = Processing(settings, Telemetry(settings.streams, CollectorRegistry()), lambda: now)
+    engine = offline(settings, lambda: now)
+    processing = engine.processing
     for name, model in (models or {}).items():
-        processing.record(Decision(), processing.model_set(now, name, model))
+        processing.record(Decision(), engine.models.record(now, name, model))
     waiting = list(messages)
     for start in range(0, len(waiting), BATCH):
         part = waiting[start : start + BATCH]
@@ -122,7 +122,7 @@ def uninterrupted(
                 found.add_alert(content, ignore)
             elif "/state/" in publication.topic:
                 found.states[content["stream"], content["device"]] = content
-    for name, stream in processing.pipeline.streams.items():
+    for name, stream in engine.memory.streams.items():
         for device, slot in stream.devices.slot_of.items():
             found.devices[name, device] = cells(stream.state_of(slot))
         found.open |= {(alert.id, alert.seq) for alert in stream.open_alerts()}

@@ -24,7 +24,7 @@ def test_each_reading_without_a_time_has_an_instant_of_its_own() -> None:
     bench = Bench()
     times: list[int] = []
     for _ in range(2):
-        taken = bench.processing.intake.take(
+        taken = bench.engine.intake.take(
             [b"plant/n/p", b"plant/n/q"],
             [b'[{"values":{"x":1}},{"values":{"x":1}}]', b'{"values":{"x":1}}'],
             [0, 0],

@@ -16,7 +16,7 @@ import pytest
 
 from stream_detector.models import bundle, trial
 from stream_detector.models.reload import ModelWatcher, Refused
-from stream_detector.service.processing import misfit
+from stream_detector.service.scoring_models import misfit
 from stream_detector.settings import StreamSettings
 from tests.models.crafting import CANARY, CORPUS, Hostile, evil
 from tests.models.examples import feature_rows, trained

@@ -21,10 +21,10 @@ from stream_detector.outputs.home_assistant import (
     SCORE_EVERY,
     Announced,
     HomeAssistant,
-    HomeAssistantSettings,
     announcement,
 )
 from stream_detector.outputs.messages import ModelMessage, Publications
+from stream_detector.outputs.settings import HomeAssistantSettings
 from stream_detector.service.commands import AckRequest
 from stream_detector.settings import Settings
 from tests.homeassistant import check, environment, render
@@ -219,13 +219,13 @@ def test_home_assistant_starts() -> None:
     told.begin(None)
     everything(told)
     for message in (("homeassistant/status", b"offline"), ("other/status", b"online")):
-        told.hear([message])
+        told.listen([message])
         assert told.done
     names = []
-    told.hear([("homeassistant/status", b"online")])
+    told.listen([("homeassistant/status", b"online")])
     while "199" not in names:
         names += [json.loads(each.payload)["device"]["name"] for each in told.take()]
-        told.hear([("homeassistant/status", b"online")])
+        told.listen([("homeassistant/status", b"online")])
     assert len(everything(told)) >= 150, "and once more for the last time it said so"
 
 
@@ -306,13 +306,11 @@ def test_everybody_is_known_in_memory_and_on_disk(tmp_path: Path) -> None:
     for number, name in enumerate(names):
         kept.now += 100_000
         kept.send((f"plant/north/{name}", {"ts": 1_767_225_600 + number, "values": {"x": 1.0}}))
-    recovery = kept.persistence.recovery
+    recovery = kept.recovery
     assert recovery.evicted["pumps"] > 0
     walk = recovery.devices("pumps")
     met = [next(walk) for _ in range(10)]
-    on_disk = next(
-        name for name in names if name not in kept.processing.pipeline.streams["pumps"].devices.slot_of
-    )
+    on_disk = next(name for name in names if name not in kept.engine.memory.streams["pumps"].devices.slot_of)
     kept.send((f"plant/north/{on_disk}", {"ts": 1_767_300_000, "values": {"x": 1.0}}))
     found = [each for each in [*met, *walk] if each is not None]
     assert sorted(found) == sorted((name, {"site": "north"}) for name in names)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stream_detector.service.processing import Decision
+from stream_detector.service.decision import Decision
 from tests.persisting import SECOND
 from tests.service.test_commands import RANGE, Asked
 
@@ -99,7 +99,7 @@ class World:
         return decision
 
     def _request(self) -> tuple[str, dict[str, Any]]:
-        open_alerts = self.service.processing.pipeline.streams["pumps"].open_alerts()
+        open_alerts = self.service.engine.memory.streams["pumps"].open_alerts()
         alert = self.chance.choice([one.id for one in open_alerts] or ["0" * 24])
         command = self.chance.choice(["ack", "feedback", "forget"])
         said = {
@@ -121,7 +121,7 @@ class World:
         if fate < 0.2:
             self._crash()
             return
-        service.processing.tell(decision)
+        service.engine.reporting.report(decision)
         self._under_way += outgoing
         self.hear(self.chance.randrange(8))
         if fate < 0.3:
@@ -140,7 +140,7 @@ def test_what_was_told_is_what_is_known(tmp_path: Path, seed: int, durability: s
     world = World(tmp_path, seed, durability)
     world.live()
     service = world.service
-    open_alerts = {one.id: one for one in service.processing.pipeline.streams["pumps"].open_alerts()}
+    open_alerts = {one.id: one for one in service.engine.memory.streams["pumps"].open_alerts()}
 
     assert len(world.replies) > STEPS / 8
     assert {told[-1]["id"] for told in world.alerts.values() if told[-1]["event"] != "clear"} == set(
@@ -163,5 +163,5 @@ def test_what_was_told_is_what_is_known(tmp_path: Path, seed: int, durability: s
         before = service.states()
         service.crash()
         assert service.states() == before
-        again = service.processing.pipeline.streams["pumps"].open_alerts()
+        again = service.engine.memory.streams["pumps"].open_alerts()
         assert {one.id: one for one in again} == open_alerts

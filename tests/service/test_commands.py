@@ -14,8 +14,9 @@ from stream_detector import cli
 from stream_detector.core.events import COMMAND_RESULTS
 from stream_detector.core.records import Feedback
 from stream_detector.formats.intake import Oversized
-from stream_detector.service.commands import ERRORS, NOT_YET, REQUESTS, Commands, Message
-from stream_detector.service.processing import Decision
+from stream_detector.service.broker_requests import BrokerRequests, Message
+from stream_detector.service.commands import ERRORS, NOT_YET, REQUESTS, Commands
+from stream_detector.service.decision import Decision
 from tests.persisting import NOW, SECOND, Kept
 
 if TYPE_CHECKING:
@@ -30,19 +31,22 @@ class Asked(Kept):
     def open(self) -> None:
         """Start as a service does."""
         super().open()
-        self.commands = Commands(
-            "stream_detector",
+        commands = Commands(
+            self.engine.memory,
             self.processing,
-            answered=self.store.reply,
-            recovery=self.persistence.recovery,
-            look=lambda: ["forest"],
+            stored_reply=self.store.reply,
+            recovery=self.recovery,
+            look_for_models=lambda: ["forest"],
+        )
+        self.requests = BrokerRequests(
+            "stream_detector", commands, self.processing, reads=self.engine.intake.reads
         )
 
     def take(self, decision: Decision, command: str, payload: bytes, **said: Any) -> None:
         """Take a request in."""
         usual = {"retained": False, "oversized": None, "properties": b"", "arrival": self.now}
         message = Message(f"stream_detector/cmd/{command}", payload, **{**usual, **said})
-        self.commands.take(decision, message)
+        self.requests.take(decision, message)
 
     def decide(self, command: str, request: object, **said: Any) -> Decision:
         """Take a request in, alone; nothing is written yet."""
@@ -132,7 +136,7 @@ def test_a_transaction_is_carried_out_once(kept: Asked) -> None:
     request = {"transaction": "t", "id": alert, "by": "anna"}
     decision = kept.decide("ack", request)
     message = Message("stream_detector/cmd/ack", json.dumps(request).encode(), False, None, b"", kept.now)
-    kept.commands.take(decision, message)
+    kept.requests.take(decision, message)
     *_, first, second = kept.conclude(decision)
     assert first == second
     assert kept.ask("ack", request) == [first]
@@ -223,7 +227,7 @@ def test_a_device_on_disk_is_forgotten(tmp_path: Path) -> None:
     kept = Asked(tmp_path, stream=RANGE, max_devices=10)
     for k in range(12):
         kept.calm(f"d{k}")
-    assert kept.persistence.recovery.evicted["pumps"] > 0
+    assert kept.recovery.evicted["pumps"] > 0
     (gone,) = [name for name in ("d0",) if name not in kept.states()]
     assert kept.ask("forget", {"transaction": "t", "stream": "pumps", "device": gone})[-1]["ok"]
     kept.crash()
@@ -235,14 +239,14 @@ def test_a_device_is_forgotten_once(tmp_path: Path) -> None:
     kept = Asked(tmp_path, stream=RANGE, max_devices=10)
     for k in range(12):
         kept.calm(f"d{k}")
-    on_disk = kept.persistence.recovery.evicted["pumps"]
+    on_disk = kept.recovery.evicted["pumps"]
     gone = next(f"d{k}" for k in range(12) if f"d{k}" not in kept.states())
     decision = kept.decide("forget", {"transaction": 1, "stream": "pumps", "device": gone})
     again = json.dumps({"transaction": 2, "stream": "pumps", "device": gone}).encode()
-    kept.commands.take(decision, Message("stream_detector/cmd/forget", again, False, None, b"", kept.now))
+    kept.requests.take(decision, Message("stream_detector/cmd/forget", again, False, None, b"", kept.now))
     *_, first, second = kept.conclude(decision)
     assert (first["ok"], second["error"]["code"]) == (True, "not_found")
-    assert kept.persistence.recovery.evicted["pumps"] == kept.store.evicted_devices("pumps") == on_disk - 1
+    assert kept.recovery.evicted["pumps"] == kept.store.evicted_devices("pumps") == on_disk - 1
 
 
 def test_a_forgotten_device_makes_room(tmp_path: Path) -> None:
@@ -266,7 +270,7 @@ def test_what_was_asked_of_a_stream_that_is_gone(tmp_path: Path) -> None:
         update={"streams": {"others": kept.settings.streams["pumps"]}}, deep=True
     )
     kept.open()
-    assert kept.processing.pipeline.streams["others"].open_alerts() == []
+    assert kept.engine.memory.streams["others"].open_alerts() == []
 
 
 def test_readings_are_written_whatever_is_asked_beside_them(tmp_path: Path) -> None:
@@ -294,7 +298,7 @@ def test_an_alert_is_on_disk_as_it_was_acknowledged(tmp_path: Path) -> None:
     kept.now += SECOND
     kept.send(("plant/n/p", {"values": {"x": 60.0}}))  # worse, but not worth an update
     kept.ask("ack", {"transaction": 1, "id": alert})
-    assert kept.store.open_alerts() == kept.processing.pipeline.streams["pumps"].open_alerts()
+    assert kept.store.open_alerts() == kept.engine.memory.streams["pumps"].open_alerts()
     assert kept.store.open_alerts()[0].peak == pytest.approx(6.0)
 
 
@@ -417,5 +421,5 @@ def test_an_answer_is_no_input(kept: Asked, topic: str) -> None:
 def test_the_words_are_told_apart(kept: Asked) -> None:
     """Every error code is a result that is counted, and every command has its request."""
     assert set(ERRORS) < set(COMMAND_RESULTS)
-    assert set(REQUESTS) == set(kept.commands._handlers)
+    assert set(REQUESTS) == set(kept.requests._commands._handlers)
     assert not set(REQUESTS) & set(NOT_YET)

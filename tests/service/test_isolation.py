@@ -61,7 +61,7 @@ def total(service: Service, name: str, **labels: str) -> float:
     wanted = set(labels.items())
     return sum(
         sample.value
-        for family in service.telemetry.registry.collect()
+        for family in service.metrics.registry.collect()
         for sample in family.samples
         if sample.name == f"stream_detector_{name}" and wanted <= set(sample.labels.items())
     )

@@ -97,7 +97,7 @@ def test_a_reading_without_a_time_counts_once(tmp_path: Path) -> None:
     kept.send(reading, ids=[7])
     kept.send(reading, ids=[9], flags=8)
     assert kept.total("readings_accepted_total") == 2
-    kept.processing.intake.deliveries.forget()
+    kept.engine.intake.deliveries.forget()
     kept.send(reading, ids=[8], flags=8)
     assert kept.total("readings_accepted_total") == 3
 
@@ -176,7 +176,7 @@ def test_many_devices_move_to_disk_and_come_back(tmp_path: Path) -> None:
         for one in (small, large):
             one.now += SECOND
             one.send((f"plant/n/p{k % 600}", {"ts": 1_769_990_000 + k, "values": {"x": k % 7}}))
-    assert small.persistence.recovery.evicted["pumps"] > 0
+    assert small.recovery.evicted["pumps"] > 0
     assert len(small.states()) <= 400
     assert small.total("messages_rejected_total") == 0
     assert small.total("readings_accepted_total") == 1200
@@ -209,7 +209,7 @@ def test_the_clock_goes_on_where_it_was(tmp_path: Path) -> None:
     kept.persistence.commit()
     assert kept.store.alive_at > NOW
     kept.crash()
-    assert kept.processing.intake.next_instant >= kept.store.alive_at
+    assert kept.engine.intake.next_instant >= kept.store.alive_at
 
 
 def test_a_slow_stream_does_not_hold_the_journal(tmp_path: Path) -> None:

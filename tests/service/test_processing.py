@@ -6,7 +6,8 @@ import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from stream_detector.service.processing import Decision, misfit
+from stream_detector.service.decision import Decision
+from stream_detector.service.scoring_models import misfit
 from stream_detector.settings import StreamSettings
 from tests.harness import NOW, Bench, listen
 
@@ -42,7 +43,7 @@ def test_nothing_is_counted_before_it_is_told() -> None:
         decision, [b"plant/n/p", b"plant/n/p"], [b'{"values":{"x":1}}', b"?"], [0, 0], NOW
     )
     assert bench.samples() == before
-    bench.processing.tell(decision)
+    bench.engine.reporting.report(decision)
     assert bench.total("messages_received_total") == 2
 
 

@@ -26,8 +26,9 @@ from stream_detector.core.events import (
     Rejected,
 )
 from stream_detector.core.records import Forgotten, Gap, Tick
-from stream_detector.outputs.telemetry import SCORE_BUCKETS, SECONDS_BUCKETS, Telemetry
-from stream_detector.service.processing import Decision
+from stream_detector.outputs.log import Log
+from stream_detector.outputs.metrics import SCORE_BUCKETS, SECONDS_BUCKETS, Metrics
+from stream_detector.service.decision import Decision
 from tests.harness import NOW, SECOND, Bench, listen
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def test_the_metrics_of_the_contract() -> None:
     bench = Bench()
     found = {
         family.name + ("_total" if family.type == "counter" else ""): set(family.samples[0].labels) - {"le"}
-        for family in bench.telemetry.registry.collect()
+        for family in bench.metrics.registry.collect()
         if family.samples
     }
     # These have no series before the first message or batch: their values would be invented.
@@ -85,7 +86,7 @@ def test_the_metrics_of_the_contract() -> None:
     bench.send(("plant/n/p", {"values": {"x": 1}}))
     found |= {
         family.name: set(family.samples[0].labels) - {"le"}
-        for family in bench.telemetry.registry.collect()
+        for family in bench.metrics.registry.collect()
         if family.name.removeprefix("stream_detector_") in first
     }
     expected = {f"stream_detector_{name}": labels for name, labels in CONTRACT.items()}
@@ -94,7 +95,7 @@ def test_the_metrics_of_the_contract() -> None:
 
 def test_both_formats_can_be_written() -> None:
     """Prometheus text and OpenMetrics; without `_created` series."""
-    registry = Bench().telemetry.registry
+    registry = Bench().metrics.registry
     for accept in ("text/plain", "application/openmetrics-text; version=1.0.0"):
         text = choose_encoder(accept)[0](registry).decode()
         assert "stream_detector_build_info{version=" in text
@@ -142,14 +143,14 @@ def test_buckets() -> None:
 )
 def test_scores_are_counted_as_one_by_one(scores: list[float]) -> None:
     """Counting a batch at once gives the same histogram as `observe` for each."""
-    telemetry = Telemetry(["pumps"], CollectorRegistry())
-    telemetry.batch("pumps", "light", Counts(scored=len(scores)), np.array(scores), 0.0)
+    metrics = Metrics(["pumps"], CollectorRegistry())
+    metrics.batch("pumps", "light", Counts(scored=len(scores)), np.array(scores), 0.0)
     plain = Histogram("plain", "", buckets=SCORE_BUCKETS, registry=CollectorRegistry())
     for score in scores:
         plain.observe(score)
     ours = {
         (sample.name.removeprefix("stream_detector_score"), sample.labels.get("le")): sample.value
-        for family in telemetry.registry.collect()
+        for family in metrics.registry.collect()
         if family.name == "stream_detector_score"
         for sample in family.samples
     }
@@ -300,14 +301,14 @@ def test_gaps_in_the_numbering() -> None:
     assert bench.total("sequence_gaps_total") == 2
 
 
-def test_the_same_complaint_once_a_minute(
+def test_the_same_warning_once_a_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However often it comes; another one is told at once, and no text of a sender breaks the line."""
+    """However often it comes; another one is written at once, and no text of a sender breaks the line."""
     listen(caplog, monkeypatch)
-    telemetry = Telemetry(["pumps"], CollectorRegistry())
+    log = Log()
     for reason in ("seq", "seq", "empty", "seq"):
-        telemetry.event(Rejected("pumps", reason, "a\nb\u202e", "plant/\x1b[31m", 1, "", b"", NOW))
+        log.event(Rejected("pumps", reason, "a\nb\u202e", "plant/\x1b[31m", 1, "", b"", NOW))
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
         f"a message on plant/\\x1b[31m was refused ({reason}): a\\nb\\u202e" for reason in ("seq", "empty")
@@ -319,12 +320,13 @@ def test_the_same_command_once_a_minute(
 ) -> None:
     """All are counted; a flood of them does not fill the log."""
     listen(caplog, monkeypatch)
-    telemetry = Telemetry(["pumps"], CollectorRegistry())
+    metrics, log = Metrics(["pumps"], CollectorRegistry()), Log()
     for result in ("ok", "ok", "repeated", "ok"):
-        telemetry.event(CommandAnswered("ack", result))
+        metrics.event(CommandAnswered("ack", result))
+        log.event(CommandAnswered("ack", result))
     assert [record.getMessage() for record in caplog.records] == ["command ack: ok", "command ack: repeated"]
     labels = {"command": "ack", "result": "ok"}
-    assert telemetry.registry.get_sample_value("stream_detector_commands_total", labels) == 3
+    assert metrics.registry.get_sample_value("stream_detector_commands_total", labels) == 3
 
 
 def test_a_refused_model_is_logged_and_counted(
@@ -336,7 +338,7 @@ def test_a_refused_model_is_logged_and_counted(
     for _ in range(2):
         decision = Decision()
         refused = ModelRefused(NOW, "pumps", "light", "3", "hash", "the file was changed.")
-        bench.processing.refuse(decision, refused)
+        bench.processing.events(decision, [refused])
         bench.told(decision)
     assert [record.getMessage() for record in caplog.records] == [
         "pumps keeps its model: the file was changed."
@@ -346,10 +348,10 @@ def test_a_refused_model_is_logged_and_counted(
 
 def test_states_of_a_device_that_is_new() -> None:
     """Only the new state is counted where there was none before."""
-    telemetry = Telemetry(["pumps"], CollectorRegistry())
-    telemetry.event(DeviceStateChanged("pumps", "p", {}, "warming_up", None, None, None, (), NOW))
-    telemetry.event(DeviceStateChanged("pumps", "p", {}, "warming_up", "warming_up", None, None, (), NOW))
-    value = telemetry.registry.get_sample_value(
+    metrics = Metrics(["pumps"], CollectorRegistry())
+    metrics.event(DeviceStateChanged("pumps", "p", {}, "warming_up", None, None, None, (), NOW))
+    metrics.event(DeviceStateChanged("pumps", "p", {}, "warming_up", "warming_up", None, None, (), NOW))
+    value = metrics.registry.get_sample_value(
         "stream_detector_devices", {"stream": "pumps", "state": "warming_up"}
     )
     assert value == 1

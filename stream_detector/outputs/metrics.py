@@ -1,13 +1,12 @@
-"""Events and batch counts -> Prometheus metrics and log lines; all of them, nowhere else.
+"""Events and batch counts -> Prometheus metrics; all of them, nowhere else.
 
-One `match` over the events ends in `assert_never`, so this file is also the list of all log lines.
-Labels have a bounded number of values: a device is one only in `device_series`, which counts its devices.
-Closed lists start at 0.
+One `match` over the events ends in `assert_never`, so an event cannot be forgotten here. Labels have a
+bounded number of values: a device is one only in `device_series`, which counts its devices. The series
+of closed lists start at 0.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import shutil
 import time
@@ -47,9 +46,6 @@ if TYPE_CHECKING:
     from stream_detector.core.events import Counts, Event
     from stream_detector.formats.intake import Tally
 
-LOG = logging.getLogger("stream_detector")
-LOG.addHandler(logging.NullHandler())  # a command that shows events itself wants no log
-
 SCORE_BUCKETS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 100.0, 1000.0)
 SECONDS_BUCKETS = (
     1e-4,
@@ -73,14 +69,12 @@ BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 PUBLISH_RESULTS = ("confirmed", "no_subscribers", "refused")
 ALERT_EVENTS = ("raise", "update", "clear", "ack")
 RELOAD_RESULTS = ("loaded", "refused")
-REPEAT_S = 60.0
-"""The same complaint is logged once in this time, however often it comes."""
 PREFIX = "stream_detector_"
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 
 
-class Telemetry:
-    """All metrics and log lines of a service.
+class Metrics:
+    """All metrics of a service.
 
     Args:
         streams: Names of the streams.
@@ -172,7 +166,6 @@ class Telemetry:
         self._models: dict[str, tuple[str, str]] = {}
         self._active: dict[tuple[str, str], int] = {}
         self._severity: dict[str, str] = {}
-        self._complaints: dict[str, float] = {}
         self._published: dict[str, int] = {}
         self._reconnects = 0
         self._readings = 0
@@ -207,10 +200,10 @@ class Telemetry:
             for values in product(*labels):
                 metrics[name].labels(*values)
 
-    # -- what happens ---------------------------------------------------------------------------
+    # -- what is counted ---------------------------------------------------------------------------
 
     def event(self, event: Event) -> None:  # noqa: C901 - one case an event
-        """Count and log one event."""
+        """Count one event."""
         match event:
             case AlertChanged():
                 self._alert(event)
@@ -219,41 +212,23 @@ class Telemetry:
                 if event.previous is not None:
                     self._series(devices, event.stream, event.previous).dec()
                 self._series(devices, event.stream, event.state).inc()
-                LOG.debug("%s/%s is %s", event.stream, event.device, event.state)
             case DeviceForgotten():
                 if event.state is not None:
                     self._series(self._gauges["devices"], event.stream, event.state).dec()
                 self.devices.forget(event.stream, event.device)
-                LOG.info("%s/%s is forgotten", event.stream, _printable(event.device))
             case CommandAnswered():
                 self._series(self._counters["commands"], event.command, event.result).inc()
-                self._note_command(event)
-            case ChannelAdded():
-                LOG.info("%s/%s reports a new channel: %s", event.stream, event.device, event.channel)
             case AlertSuppressed():
                 self._counters["alerts_suppressed"].labels(event.stream, event.reason).inc()
             case ModelReplaced():
                 self.model(event.stream, event.name, event.version)
                 self._counters["model_reloads"].labels(event.name, "loaded").inc()
-                LOG.info("%s is now scored by model %s version %s", event.stream, event.name, event.version)
             case ModelRefused():
                 self._counters["model_reloads"].labels(event.name, "refused").inc()
-                LOG.error("%s keeps its model: %s", event.stream, event.message)
-            case Rejected():
-                self.complain(
-                    f"rejected {event.stream} {event.reason}",
-                    "a message on %s was refused (%s): %s",
-                    _printable(event.topic),
-                    event.reason,
-                    _printable(event.message),
-                )
+            case ChannelAdded() | Rejected():
+                pass  # rejections are counted with their messages, by `messages`
             case _:
                 assert_never(event)
-
-    def _note_command(self, answered: CommandAnswered) -> None:
-        """Log a command; the same with the same outcome once a minute: there may be thousands a second."""
-        if self._rarely(f"command {answered.command} {answered.result}"):
-            LOG.info("command %s: %s", answered.command, answered.result)
 
     def _alert(self, alert: AlertChanged) -> None:
         self._series(
@@ -266,18 +241,6 @@ class Telemetry:
         if alert.event != "clear":
             self._severity[alert.id] = alert.severity
             self._series(active, alert.stream, alert.severity).inc()
-        level = logging.WARNING if alert.event in {"raise", "update"} else logging.INFO
-        LOG.log(
-            level,
-            "%s %s %s/%s %s score %.2f: %s",
-            alert.event,
-            alert.kind,
-            alert.stream,
-            _printable(alert.device),
-            alert.severity,
-            alert.score,
-            _printable(alert.reason),
-        )
 
     def messages(self, tallies: Mapping[str, Tally], arrival: int) -> None:
         """Count what the intake did with a batch of messages."""
@@ -374,19 +337,17 @@ class Telemetry:
         for severity, count in counts.items():
             self._series(self._gauges["alerts_active"], stream, severity).set(count)
 
-    def broker_dropped(self, total: int) -> None:
-        """Note how many messages the broker has dropped; what it had before our start is not ours."""
+    def broker_dropped(self, total: int) -> int:
+        """Note how many messages the broker has dropped, and return how many that are since the last call.
+
+        What it had dropped before our start is not ours.
+        """
         before, self._broker_dropped = self._broker_dropped, total
         if before is None or total == before:
-            return
+            return 0
         more = total - before if total > before else total  # it was started anew
         self._counters["broker_dropped_messages"].inc(more)
-        self.complain(
-            "dropped",
-            "the broker says that it has dropped %d messages, perhaps ours; raise its queue limits"
-            " (deploy/mosquitto tells which)",
-            more,
-        )
+        return more
 
     def deadletters_suppressed(self, count: int) -> None:
         """Note dead letters that were not sent."""
@@ -409,25 +370,6 @@ class Telemetry:
                 self._counters["alert_publishes"].labels(result).inc(more)
                 self._published[result] = results[result]
 
-    def complain(self, key: str, message: str, *args: object) -> None:
-        """Log a warning, but the same one only once a minute."""
-        if self._rarely(key):
-            LOG.warning(message, *args)
-
-    def _rarely(self, key: str) -> bool:
-        """Return whether something was not said within a minute, and is now."""
-        now = time.monotonic()
-        if now - self._complaints.get(key, -REPEAT_S) < REPEAT_S:
-            return False
-        if len(self._complaints) > 1000:  # noqa: PLR2004 - bounded, whatever the keys
-            self._complaints.clear()
-        self._complaints[key] = now
-        return True
-
-    def say(self, message: str, *args: object) -> None:
-        """Log what an operator wants to know about the service's own life."""
-        LOG.info(message, *args)
-
     def _series(self, metric: _Metric, *labels: str) -> _Metric:
         """Return one series of a metric, remembered: `labels` of the library takes 2 µs each time."""
         found = self._found.get((metric, labels))
@@ -444,8 +386,3 @@ class Telemetry:
         for bucket, count in zip(histogram._buckets, counts.tolist(), strict=True):  # noqa: SLF001
             if count:
                 bucket.inc(count)
-
-
-def _printable(text: str) -> str:
-    """Return a text that cannot break a log line."""
-    return text if text.isprintable() else ascii(text)[1:-1]
