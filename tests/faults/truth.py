@@ -1,7 +1,7 @@
 """What should come out: the same messages through the same code, with nothing in between that can fail.
 
 `uninterrupted` knows no socket, no disk and no second try. `Found` is what a run, with or without
-faults, has come to; `differences` says how two of them differ, in words.
+faults, has come to; `judge` says how two of them differ, in words.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from stream_detector.outputs.messages import timestamp
 from stream_detector.service.decision import Decision
 from stream_detector.service.engine import offline
 
@@ -228,11 +229,18 @@ def _judge_windows(found: Found, expected: Found, but: set[str], verdict: Verdic
 
 
 def _judge_states(found: Found, expected: Found, mode: Mode, verdict: Verdict) -> None:
-    """Compare what was said last of each device, which the broker keeps for those who come later."""
+    """Compare what was said last of each device, which the broker keeps for those who come later.
+
+    A login with a new session publishes all states once more, as of each device's newest reading then:
+    their `updated_at` lies between that of the last change and the newest reading at the end.
+    """
     but = {"updated_at", "active"} if mode == "neither" else set()
     for key, wanted in expected.states.items():
         here = found.states.get(key, {})
         other = [name for name in wanted.keys() - but if here.get(name) != wanted[name]]
+        newest = timestamp(int(expected.devices[key]["newest"])) if key in expected.devices else ""
+        if other == ["updated_at"] and wanted["updated_at"] <= here["updated_at"] <= newest:
+            continue
         if other:
             what = ", ".join(f"{name} {here.get(name)} instead of {wanted[name]}" for name in other[:2])
             verdict.problems.append(f"{'/'.join(key)} has a wrong state: {what}")
