@@ -12,14 +12,13 @@ ARGS ?=
 
 PIP = .venv/bin/pip --disable-pip-version-check --no-input
 KERNELS = $(wildcard stream_detector/core/*.py stream_detector/core/*/*.py stream_detector/detectors/*.py)
-UV = $(firstword $(wildcard .venv/bin/uv) $(shell command -v uv))
-LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-header --group build pyproject.toml
 
 GENERATED = docs/generate.py deploy/grafana/build.py deploy/node-red/build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test stack check format docs site bench faults lock clean
+.PHONY: help demo install test stack check format docs site dist bench faults lock clean
 
 help: ## show this list
 	@echo "make TARGET, one of:"
@@ -61,14 +60,17 @@ docs: .venv/.dev ## make docs/reference, the dashboards and the flow anew from t
 site: .venv/.dev ## the documentation as pages, in build/site
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
+dist: .venv/.dev ## the release, in dist/: a wheel and the source that makes it
+	@rm -rf dist
+	@.venv/bin/hatchling build --directory dist
+
 bench: .venv/.dev ## throughput, latency, memory
 	@.venv/bin/python -m benchmarks $(ARGS)
 
 faults: .venv/.dev ## the proofs of durability, in full; ARGS=--short in some minutes
 	@.venv/bin/python -m tests.faults $(ARGS)
 
-lock: .venv/.made ## make locks/ anew; ARGS=--upgrade takes the newest of everything
-	$(if $(UV),,$(error make lock needs uv: .venv/bin/pip install uv, or have it on the PATH))
+lock: .venv/.dev ## make locks/ anew; ARGS=--upgrade takes the newest of everything
 	@$(LOCK) $(ARGS) --extra embedded --extra models --group dev -o locks/dev.txt
 	@$(LOCK) --constraint locks/dev.txt --extra embedded --extra models -o locks/full.txt
 	@$(LOCK) --constraint locks/dev.txt --extra embedded -o locks/core.txt

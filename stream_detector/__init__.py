@@ -1,3 +1,3 @@
 """Real-time anomaly detection for MQTT telemetry."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
