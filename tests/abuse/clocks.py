@@ -1,8 +1,8 @@
 """Proof: a wall clock that jumps by ten years, while the service runs and between two runs, harms nobody.
 
-The same story is told twice to the real service: by a true clock, and by one that is set wrong and right
-again. Readings carry their own time. In every part of the story a device falls silent, which only ticks
-can notice; then an alert says that time still passes.
+The real service lives through the same scenario twice: by a true clock, and by one that is set wrong and
+right again. Readings carry their own time. In every part of the scenario a device falls silent, which
+only ticks can notice; then an alert says that time still passes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PARTS: tuple[tuple[int, bool], ...] = (
 """Ten years by which the clock is wrong, and whether the service is started anew."""
 DEVICES = 5
 A_PART = 300
-"""Readings of each device in a part of the story."""
+"""Readings of each device in a part of the scenario."""
 SPIKE_AT = 250
 QUIET = 30
 """Readings of the device that falls silent."""
@@ -87,7 +87,7 @@ class _Told:
 
 
 def prove(_forks: object, folder: Path, seed: int, parts: tuple[tuple[int, bool], ...] = PARTS) -> Result:
-    """Tell the story by both clocks, and compare."""
+    """Run the scenario by both clocks, and compare."""
     now_s = int(time.time()) - 86_400
     clocks = {"true": 0, "wrong": TEN_YEARS_NS}
     with ThreadPoolExecutor() as both:
@@ -118,7 +118,7 @@ def prove(_forks: object, folder: Path, seed: int, parts: tuple[tuple[int, bool]
 
 
 def _tell(folder: Path, seed: int, now_s: int, parts: list[tuple[int, bool]]) -> _Told:
-    """Let a service live through the story, by a clock that is wrong by so many ns in each part."""
+    """Let a service live through the scenario, by a clock that is wrong by so many ns in each part."""
     told = _Told()
     folder.mkdir(parents=True)
     wrong_by = Clock(folder / "wrong by")

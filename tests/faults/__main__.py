@@ -20,8 +20,7 @@ from time import monotonic
 
 import stream_detector
 from tests import abuse
-from tests.faults import at_failpoints as places
-from tests.faults import broker, calls, kills, mutants, order, silence
+from tests.faults import at_failpoints, broker, calls, kills, mutants, order, silence
 from tests.faults.forks import ForkServer
 from tests.faults.proof import Result, versions
 
@@ -33,8 +32,8 @@ Proof = Callable[[ForkServer, Path, int], Result]
 
 FULL: dict[str, Proof] = {
     "kills": partial(kills.prove, sizes=kills.FULL),
-    "places": places.prove,
-    "swap": places.prove_swap,
+    "failpoints": at_failpoints.prove,
+    "swap": at_failpoints.prove_swap,
     "calls": calls.prove,
     "order": order.prove,
     "broker": broker.prove,
@@ -45,8 +44,10 @@ FULL: dict[str, Proof] = {
 }
 SHORT: dict[str, Proof] = {
     "kills": partial(kills.prove, sizes=kills.SHORT),
-    "places": lambda forks, folder, seed: places.prove(forks, folder, seed, places.cases(seed, faults=2)),
-    "swap": partial(places.prove_swap, faults=["kill -9"]),
+    "failpoints": lambda forks, folder, seed: at_failpoints.prove(
+        forks, folder, seed, at_failpoints.cases(seed, faults=2)
+    ),
+    "swap": partial(at_failpoints.prove_swap, faults=["kill -9"]),
     "calls": partial(calls.prove, step=11),
     "order": partial(order.prove, readings=500),
     "broker": partial(broker.prove, rounds=2, backlog=10_000),
@@ -56,8 +57,8 @@ SHORT: dict[str, Proof] = {
 }
 LEAST: dict[str, Proof] = {
     "kills": partial(kills.prove, sizes=kills.LEAST),
-    "places": partial(places.prove, chosen=places.LEAST),
-    "swap": partial(places.prove_swap, faults=[None]),
+    "failpoints": partial(at_failpoints.prove, chosen=at_failpoints.LEAST),
+    "swap": partial(at_failpoints.prove_swap, faults=[None]),
     "order": partial(order.prove, readings=300),
     "logins": partial(broker.prove_logins, only="session forgotten"),
 }

@@ -1,4 +1,4 @@
-"""What can be made to happen in the service: at a named place, or at a call of SQLite."""
+"""What can be made to happen in the service: at a failpoint, or at a call of SQLite."""
 
 from __future__ import annotations
 
@@ -66,29 +66,31 @@ FAULTS: dict[str, Callable[[], None]] = {
     "disk broken": _disk_broken,
     "stall": _stall,
 }
-"""What can happen at a place."""
+"""What can happen at a failpoint."""
 SQLITE_FAULTS: dict[str, Callable[[], None]] = {"sqlite full": _sqlite_full, "sqlite broken": _sqlite_broken}
 """What can happen at a call of SQLite."""
 
 
-def arm(fault: str, at: int = 1, place: str | None = None, while_exists: str | None = None) -> None:
-    """Let a fault happen; the log tells when.
+def arm(fault: str, at: int = 1, failpoint: str | None = None, while_exists: str | None = None) -> None:
+    """Let a fault happen; the log says when.
 
     Args:
         fault: One of `FAULTS` or `SQLITE_FAULTS`.
         at: It happens once, at the so-many-th time that ...
-        place: ... this place is reached; None: that storage calls SQLite.
+        failpoint: ... this failpoint is reached; None: that storage calls SQLite.
         while_exists: It happens each time instead, for as long as this file exists.
 
     Raises:
-        ValueError: There is no such place.
+        ValueError: There is no such failpoint.
     """
-    if place is None:
+    if failpoint is None:
         connection.before_call.append(_at(at, fault, "a call of SQLite"))
         return
-    if place not in failpoints.FAILPOINTS:
-        raise ValueError(f"there is no place {place!r}; there are {', '.join(failpoints.FAILPOINTS)}")
-    failpoints.armed[place] = _at(at, fault, place) if while_exists is None else _while(while_exists, fault)
+    if failpoint not in failpoints.FAILPOINTS:
+        raise ValueError(f"there is no failpoint {failpoint!r}; there are {', '.join(failpoints.FAILPOINTS)}")
+    failpoints.armed[failpoint] = (
+        _at(at, fault, failpoint) if while_exists is None else _while(while_exists, fault)
+    )
 
 
 def _at(at: int, fault: str, where: str) -> Callable[..., None]:

@@ -1,6 +1,6 @@
-"""Proof 2: at every named place, every kind of failure loses nothing and counts nothing twice.
+"""Proof 2: at every failpoint, every kind of failure loses nothing and counts nothing twice.
 
-One run for each place and fault: the service is made to fail once, when it comes to that place for
+One run for each failpoint and fault: the service is made to fail once, when it comes to that failpoint for
 the k-th time; if that ends it, it is started anew, as a supervisor would.
 """
 
@@ -32,39 +32,41 @@ DEVICES = 4
 BURST = 12
 MANY = 10
 LATEST = {"during checkpoint": 1, "before outbox deletion": 3}
-"""A fault happens when its place is reached for at most the so-many-th time, else the `MANY`-th."""
+"""A fault happens when its failpoint is reached for at most the so-many-th time, else the `MANY`-th."""
 SWAP = "during model swap"
 WINDOW = 64
 SEEN_S = 180.0
 
 
 Case = tuple[str, str, int, Mode]
-"""Place, fault, the so-many-th time that it is reached, and how readings say which one they are."""
+"""Failpoint, fault, the so-many-th time that it is reached, and how readings say which one they are."""
 
 LEAST: list[Case] = [("before acknowledgements", "kill -9", 5, mode) for mode in MODES]
 
 
 def cases(seed: int, faults: int = len(FAULTS)) -> list[Case]:
-    """Return so many faults, chosen by the seed, at each place but the swap of a model."""
+    """Return so many faults, chosen by the seed, at each failpoint but the swap of a model."""
     chosen: list[Case] = []
-    for place in FAILPOINTS:
-        if place != SWAP:
-            chance = seeded(seed, place)
+    for failpoint in FAILPOINTS:
+        if failpoint != SWAP:
+            chance = seeded(seed, failpoint)
             picked = chance.sample(sorted(FAULTS), faults)
-            latest = LATEST.get(place, MANY)
-            chosen += [(place, fault, chance.randint(1, latest), chance.choice(MODES)) for fault in picked]
+            latest = LATEST.get(failpoint, MANY)
+            chosen += [
+                (failpoint, fault, chance.randint(1, latest), chance.choice(MODES)) for fault in picked
+            ]
     return chosen
 
 
 def prove(forks: ForkServer, folder: Path, seed: int, chosen: Sequence[Case] | None = None) -> Result:
-    """Let each fault happen at each place, or those that are chosen."""
+    """Let each fault happen at each failpoint, or those that are chosen."""
     total = Verdict()
     chosen = chosen or cases(seed)
-    for number, (place, fault, at, mode) in enumerate(chosen):
-        run = partial(_one, forks, folder / str(number), seed, place, fault, at, mode)
-        total += attempt(run, f"{place} ({at}), {fault}, {mode}")
-    places = len({place for place, *_ in chosen})
-    return Result("places", f"{len(chosen)} faults at {places} places: {total}", total.problems)
+    for number, (failpoint, fault, at, mode) in enumerate(chosen):
+        run = partial(_one, forks, folder / str(number), seed, failpoint, fault, at, mode)
+        total += attempt(run, f"{failpoint} ({at}), {fault}, {mode}")
+    reached = len({failpoint for failpoint, *_ in chosen})
+    return Result("failpoints", f"{len(chosen)} faults at {reached} failpoints: {total}", total.problems)
 
 
 def prove_swap(
@@ -77,16 +79,18 @@ def prove_swap(
     return Result("swap", f"{sum(map(bool, faults))} faults {SWAP}: {total}", total.problems)
 
 
-def _one(forks: ForkServer, folder: Path, seed: int, place: str, fault: str, at: int, mode: Mode) -> Verdict:
+def _one(
+    forks: ForkServer, folder: Path, seed: int, failpoint: str, fault: str, at: int, mode: Mode
+) -> Verdict:
     with (
         mosquitto(folder / "broker") as broker,
         Run(forks, broker, folder / "run", seed=seed, mode=mode, readings=READINGS, devices=DEVICES) as run,
     ):
-        run.begin({"place": place, "fault": fault, "at": at})
+        run.begin({"failpoint": failpoint, "fault": fault, "at": at})
         for _ in range(0, len(run.messages), BURST):
             run.publish(BURST)
             run.service.keep_alive(lambda: True, 1.0, "it is started")
-        return _told(run, run.finish(excused=True))
+        return _happened(run, run.finish(excused=True))
 
 
 def _swap(forks: ForkServer, folder: Path, seed: int, fault: str | None) -> Verdict:
@@ -112,18 +116,18 @@ def _swap(forks: ForkServer, folder: Path, seed: int, fault: str | None) -> Verd
             models_dir=str(models_dir),
         ) as run,
     ):
-        run.begin({"place": SWAP, "fault": fault, "at": len(STREAMS) + 1} if fault else None)
+        run.begin({"failpoint": SWAP, "fault": fault, "at": len(STREAMS) + 1} if fault else None)
         run.publish(len(run.messages) // 2)
         saved[1].rename(models_dir / "pumps" / "2")
         run.service.keep_alive(lambda: _version(run) == "2", SEEN_S, "version 2 scores")
         verdict = run.finish(excused=True)
-        return _told(run, verdict) if fault else verdict
+        return _happened(run, verdict) if fault else verdict
 
 
-def _told(run: Run, verdict: Verdict) -> Verdict:
+def _happened(run: Run, verdict: Verdict) -> Verdict:
     """Add a problem where the fault never happened: then nothing was proved."""
     if MARK not in run.service.log():
-        verdict.problems.append("the fault never happened: the place was not reached")
+        verdict.problems.append("the fault never happened: the failpoint was not reached")
     return verdict
 
 

@@ -356,7 +356,7 @@ def _forgotten_session(forks: ForkServer, folder: Path) -> list[str]:
     with ScriptedBroker(play) as broker:
         login = {"url": broker.url, "protocol": "5", "keepalive_s": 60}
         service = Supervised(forks, folder / "run", broker=login, streams=streams("ts"))
-        service.fork({"fault": "disk full", "place": "in the transaction", "while_exists": str(full)})
+        service.fork({"fault": "disk full", "failpoint": "in the transaction", "while_exists": str(full)})
         with service:
             Reasons().up(service, "its start")
             full.touch()

@@ -36,7 +36,7 @@ def prove(forks: ForkServer, folder: Path, seed: int, step: int = 1) -> Result:
     Args:
         forks: What starts services.
         folder: For their files.
-        seed: Of the stories.
+        seed: Of the scenarios.
         step: Only each so-many-th call, beginning at one that the seed chooses.
     """
     total, runs, without = Verdict(), 0, 0

@@ -4,7 +4,7 @@
 answers with a line: ``{"start": …}`` with ``{"pid": …}``, ``{"poll": pid}`` with ``{"status": …}``.
 It has no threads (numerical libraries are told so before they are imported), because a fork copies
 only the thread that calls it. What a child can do beyond the command ``run`` are the two things that
-proofs need: fail at a named place, and live by a clock that the proof moves.
+proofs need: fail at a failpoint, and live by a clock that the proof moves.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def prove(forks: ForkServer, folder: Path, seed: int, sizes: dict[Mode, Size]) -
 
 
 def _kill(run: Run, hole: Hole, size: Size, chance: random.Random, starts: list[float]) -> Verdict:
-    """Kill so often while the story is told, and compare in the end."""
+    """Kill so often while the scenario goes on, and compare in the end."""
     run.begin()
     for kill in range(size.kills):
         _live(run, hole, size, chance, starts)

@@ -74,14 +74,14 @@ MUTANTS = (
         "core/devices/registry.py",
         "known = known or identities[s, k] == identity[i]",
         "known = False",
-        ("places",),
+        ("failpoints",),
     ),
     Mutant(
         "no de-duplication by delivery",
         "formats/redeliveries.py",
         "return found is not None and found == digest_of(topic, payload)",
         "return False",
-        ("places",),
+        ("failpoints",),
     ),
     Mutant(
         "outbox deletion before PUBACK",

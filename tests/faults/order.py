@@ -1,4 +1,4 @@
-"""Proof 4: nothing is acknowledged or told before the disk has it.
+"""Proof 4: nothing is acknowledged or published before the disk has it.
 
 A kill cannot show that: what a process has written outlives it in the kernel's memory, whether it was
 synchronised or not. So the system calls are read. Each PUBLISH that was read from the broker's socket
@@ -137,13 +137,13 @@ class Order:
 
     Attributes:
         acknowledged: PUBACKs that were sent.
-        told: Alerts that were.
+        published: Alerts that were.
         synchronised: How often the journal was.
         problems: What was sent too early.
     """
 
     acknowledged: int = 0
-    told: int = 0
+    published: int = 0
     synchronised: int = 0
     problems: list[str] = field(default_factory=list)
     _arrived: dict[int, int] = field(default_factory=dict)  # by packet id
@@ -195,7 +195,7 @@ class Order:
                 packet_id = int.from_bytes(body[:2], "big")
                 self._check(f"packet {packet_id}", self._arrived.pop(packet_id, None), began)
             elif first >> 4 == PUBLISH and b"/alert/" in (topic := _topic(body)[0]):
-                self.told += 1
+                self.published += 1
                 device = topic.rpartition(b"/")[2]
                 self._check(f"alert of {device.decode()}", self._spoke.get(device), began)
 
@@ -241,7 +241,7 @@ def prove(forks: ForkServer, folder: Path, seed: int, readings: int = READINGS) 
     if order.acknowledged < len(run.messages):
         problems.append(f"{len(run.messages)} messages were sent, {order.acknowledged} acknowledgements seen")
     text = (
-        f"{order.acknowledged:,} PUBACKs and {order.told} alerts, {len(order.problems)} before their fsync"
-        f" ({order.synchronised} of the journal)"
+        f"{order.acknowledged:,} PUBACKs and {order.published} alerts,"
+        f" {len(order.problems)} before their fsync ({order.synchronised} of the journal)"
     )
     return Result("order", f"{text}: {verdict}", problems)

@@ -1,4 +1,4 @@
-"""How a proof tells what it has found: one line, and on failure enough to repeat it."""
+"""How a proof reports what it has found: one line, and on failure enough to repeat it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run of a story: a broker, the service, who publishes, who listens, and how it ended."""
+"""One run of a scenario: a broker, the service, who publishes, who listens, and how it ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from stream_detector.settings import load
 from stream_detector.storage.store import Store
 from tests.brokers import Mosquitto
-from tests.faults.scenarios import last_word, story, streams
+from tests.faults.scenarios import last_word, scenario, streams
 from tests.faults.supervised import Supervised
 from tests.faults.truth import Found, cells, judge, sent, uninterrupted
 from tests.faults.wire import Listener, Sensor
@@ -73,16 +73,16 @@ class BrokerLog:
 
 
 class Run:
-    """A service that lives through a story, whatever is done to it.
+    """A service that lives through a scenario, whatever is done to it.
 
     Args:
         forks: What starts it.
         broker: Where it lives.
         folder: For its files.
-        seed: Of the story.
+        seed: Of the scenario.
         mode: How readings say which one they are.
-        readings: In the story.
-        devices: That tell it.
+        readings: In the scenario.
+        devices: That take part.
         port: Where the service finds the broker, if not where the others do.
         login: More of the section `broker`.
         changed: Stream -> other settings of it.
@@ -110,7 +110,7 @@ class Run:
     ) -> None:
         self.mode: Mode = mode
         self.broker = broker
-        self.messages = list(story(seed, mode, readings, devices))
+        self.messages = list(scenario(seed, mode, readings, devices))
         self._rest = iter(self.messages)
         self._ignore, self._models = ignore, models
         self._stack = ExitStack()
@@ -130,7 +130,7 @@ class Run:
         self.service.keep_alive(self.service.is_ready, BEGIN_S, "it is ready")
 
     def publish(self, messages: int) -> None:
-        """Publish the next messages of the story, and return once the broker has them."""
+        """Publish the next messages of the scenario, and return once the broker has them."""
         self.sensor.publish(islice(self._rest, messages))
 
     def finish(self, *, excused: bool = False, then: Callable[[], object] = lambda: None) -> Verdict:
@@ -138,13 +138,13 @@ class Run:
 
         Args:
             excused: A fault may yet happen while it ends.
-            then: Called when all is taken in and told, before it ends.
+            then: Called when all is taken in and published, before it ends.
         """
         last = last_word(self.mode)
         self.sensor.publish(self._rest)
         self.sensor.publish([last])
         self.service.keep_alive(
-            lambda: self.listener.has_heard_of(last.device), FINISH_S, "the last alert is told"
+            lambda: self.listener.has_heard_of(last.device), FINISH_S, "the last alert is published"
         )
         then()
         if excused:
@@ -152,14 +152,14 @@ class Run:
         else:
             self.service.end_in_order()
         settings = load(self.service.folder / "config.yaml")
-        told = [*self.messages, last]
-        expected = uninterrupted(settings, told, self._ignore, self._models)
+        messages = [*self.messages, last]
+        expected = uninterrupted(settings, messages, self._ignore, self._models)
         found, waiting = self._found()
-        verdict = judge(found, expected, sent(told), self.mode)
+        verdict = judge(found, expected, sent(messages), self.mode)
         if waiting:
             verdict.problems.append(f"the outbox still holds {waiting} messages")
         for key in self.listener.twins:
-            verdict.problems.append(f"told twice with different words: {key}")
+            verdict.problems.append(f"published twice with different content: {key}")
         return verdict
 
     def log(self) -> BrokerLog:
@@ -172,7 +172,7 @@ class Run:
         return seen
 
     def _found(self) -> tuple[Found, int]:
-        """Return what the service has told and kept, and how much it has not told."""
+        """Return what the service has published and kept, and how much it has not published."""
         found = Found(refused=dict(self.listener.refused), states=dict(self.listener.states))
         for alert in self.listener.alerts.values():
             found.add_alert(alert, self._ignore)

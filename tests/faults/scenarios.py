@@ -1,4 +1,4 @@
-"""What the devices of a proof say: seeded, so that the same seed tells the same story.
+"""What the devices of a proof say: seeded, so that the same seed gives the same scenario.
 
 Twenty devices of two streams measure, and now and then something is wrong with one of them: a spike,
 a value beyond its range, a value that does not move. Readings come alone and in lists, whole and in
@@ -52,7 +52,7 @@ def streams(mode: Mode, changed: Mapping[str, dict[str, Any]] | None = None) -> 
     depend on how fast the proof runs.
 
     Args:
-        mode: Of the story.
+        mode: Of the scenario.
         changed: Stream -> other settings.
     """
     alerts = {"update_every_s": 86_400} if mode == "neither" else {}
@@ -64,7 +64,7 @@ def streams(mode: Mode, changed: Mapping[str, dict[str, Any]] | None = None) -> 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the story.
+    """One message of the scenario.
 
     Attributes:
         topic: Where.
@@ -127,7 +127,7 @@ class Device:
             found["ts"] = _instant(number)
         elif self.mode == "seq":
             found |= {"ts": _instant(number // 3), "seq": number}
-        elif self.number % 3 == 0:  # a number without a time tells nothing: sensors begin again at 0
+        elif self.number % 3 == 0:  # a number without a time identifies nothing: sensors begin again at 0
             found["seq"] = number % 50
         return found
 
@@ -156,24 +156,24 @@ class Device:
         return values
 
 
-def story(seed: object, mode: Mode, readings: int, devices: int = DEVICES) -> Iterator[Message]:
+def scenario(seed: object, mode: Mode, readings: int, devices: int = DEVICES) -> Iterator[Message]:
     """Yield messages with so many readings in all, of devices in turns that chance gives."""
     chance = seeded(seed, mode, "story")
     fleet = [Device(number, mode, seeded(seed, mode, number)) for number in range(devices)]
-    told = 0
-    while told < readings:
+    made = 0
+    while made < readings:
         device = chance.choice(fleet)
         if chance.random() < GARBAGE:
-            yield Message(device.topic, b'{"values": %d' % told, device.stream, "", 0)
-        count = min(chance.randint(2, 6), readings - told) if chance.random() < LISTS else 1
+            yield Message(device.topic, b'{"values": %d' % made, device.stream, "", 0)
+        count = min(chance.randint(2, 6), readings - made) if chance.random() < LISTS else 1
         elements = [device.reading() for _ in range(count)]
         content = elements if count > 1 else elements[0]
-        told += count
+        made += count
         yield Message(device.topic, json.dumps(content).encode(), device.stream, device.name, count)
 
 
 def last_word(mode: Mode) -> Message:
-    """Return the reading whose alert says that all before it are taken in and told: it is out of range.
+    """Return the reading whose alert says that all before it are taken in and published: it is out of range.
 
     Messages keep their order on the way in, alerts on the way out.
     """

@@ -1,9 +1,9 @@
-"""Proof 7: a kill neither forgets a silence, nor invents one, nor tells it under another name.
+"""Proof 7: a kill neither forgets a silence, nor invents one, nor publishes it under another id.
 
 The service lives by a clock that stands still until the proof moves it. Devices speak once a second,
 fall silent together, and come back; the service is killed around the tick that has to notice. How
-long that takes may differ, since time in which it could not hear does not count; who is told to be
-silent, when it is over, and under which ids must not.
+long that takes may differ, since time in which it could not hear does not count; who is reported
+as silent, when it is over, and under which ids must not.
 """
 
 from __future__ import annotations
@@ -52,19 +52,18 @@ Published = set[tuple[str, int, str, str, str]]
 
 def prove(forks: ForkServer, folder: Path, seed: int, rounds: int = 12) -> Result:
     """Compare a run with kills to one without."""
-    told, _ = _run(forks, folder / "quiet", seed, rounds, kill=False)
+    undisturbed, _ = _run(forks, folder / "quiet", seed, rounds, kill=False)
     found, kills = _run(forks, folder / "killed", seed, rounds, kill=True)
     problems = [
-        f"told only {where}: {one}"
-        for where, these in (("without kills", told - found), ("with kills", found - told))
+        f"published only {where}: {one}"
+        for where, these in (("without kills", undisturbed - found), ("with kills", found - undisturbed))
         for one in sorted(these)
     ]
-    silences = sum(event == "raise" for _, _, event, kind, _ in told if kind == "silence")
+    silences = sum(event == "raise" for _, _, event, kind, _ in undisturbed if kind == "silence")
     if silences < rounds * DEVICES:
         problems.append(f"only {silences} silences in {rounds} rounds of {DEVICES} devices")
-    text = (
-        f"{kills} kills -9 around {silences} silences: {len(told & found)}/{len(told)} events under equal ids"
-    )
+    equal = f"{len(undisturbed & found)}/{len(undisturbed)} events under equal ids"
+    text = f"{kills} kills -9 around {silences} silences: {equal}"
     return Result("silence", text, problems)
 
 
@@ -171,11 +170,11 @@ class Play:
         self._sensor.publish([Message(f"plant/{device}", content, "pumps", device, 1) for device in devices])
 
     def _mark(self) -> None:
-        """Wait until all is taken in that was published: a device that speaks once, out of range, is told."""
+        """Wait until all is taken in that was published: a device that speaks once, out of range, alarms."""
         self._marks += 1
         device = f"mark-{self._marks}"
         self._sensor.publish([Message(f"plant/{device}", self._reading(1000), "pumps", device, 1)])
-        self._service.keep_alive(lambda: self._listener.has_heard_of(device), 60.0, "a mark is told")
+        self._service.keep_alive(lambda: self._listener.has_heard_of(device), 60.0, "a mark is published")
 
     def _reading(self, value: float) -> bytes:
         """Return a reading; its own time goes on by a second each, whatever the service's clock does."""

@@ -90,7 +90,7 @@ class Supervised(RunningService):
         self.process.wait(END_S)
 
     def wait_up(self) -> float:
-        """Return once it has told where it serves HTTP: the seconds since it was forked."""
+        """Return once it has said where it serves HTTP: the seconds since it was forked."""
         wait_for(lambda: self._find_url() or self.ended, START_S, "it says where it is")
         return monotonic() - self._began
 
@@ -118,7 +118,7 @@ class Supervised(RunningService):
 
     def end_in_order(self) -> None:
         """End it with SIGTERM; it must obey."""
-        self.wait_url()  # before, nobody has told it what to do with signals
+        self.wait_url()  # before, it does not know yet what to do at a signal
         code = self.stop(signal.SIGTERM)
         assert code == 0, f"exit code {code} after SIGTERM\n{self.tail()}"
 

@@ -1,4 +1,4 @@
-"""The proofs are told nothing but the truth: small tests of what they are made of."""
+"""Small tests of what the proofs are made of: they see what differs, and only that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stream_detector.settings import Settings
 from tests.faults.forks import Clock, ForkServer
 from tests.faults.mutants import MUTANTS, ROOT
 from tests.faults.order import Order, Packets, read
-from tests.faults.scenarios import MODES, story, streams
+from tests.faults.scenarios import MODES, scenario, streams
 from tests.faults.truth import judge, sent, uninterrupted
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ PORT = 1883
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_story_is_told_the_same_way_again(mode: Mode) -> None:
+def test_a_scenario_can_be_repeated(mode: Mode) -> None:
     """A seed gives the same messages, with as many readings as were asked for."""
-    messages = list(story(1, mode, 300))
-    assert messages == list(story(1, mode, 300))
-    assert messages != list(story(2, mode, 300))
+    messages = list(scenario(1, mode, 300))
+    assert messages == list(scenario(1, mode, 300))
+    assert messages != list(scenario(2, mode, 300))
     assert sum(message.readings for message in messages) == 300
 
 
@@ -36,7 +36,7 @@ def test_a_story_is_told_the_same_way_again(mode: Mode) -> None:
 def test_what_is_lost_is_seen(mode: Mode) -> None:
     """A reading less in a window is a loss, a reading more is counted twice, and cells differ."""
     settings = Settings.model_validate({"streams": streams(mode)})
-    messages = [message for message in story(1, mode, 300, devices=4) if message.readings]
+    messages = [message for message in scenario(1, mode, 300, devices=4) if message.readings]
     expected, counts = uninterrupted(settings, messages), sent(messages)
     assert not judge(uninterrupted(settings, messages), expected, counts, mode).problems
     less = judge(uninterrupted(settings, messages[:-1]), expected, counts, mode)
@@ -46,16 +46,20 @@ def test_what_is_lost_is_seen(mode: Mode) -> None:
 
 
 def test_an_alert_that_differs_is_seen() -> None:
-    """One that was never told, one that is told otherwise and one that is invented are problems each."""
+    """One that was never published, one with other content and one that is invented are problems each."""
     settings = Settings.model_validate({"streams": streams("ts")})
-    messages = list(story(1, "ts", 400, devices=4))
+    messages = list(scenario(1, "ts", 400, devices=4))
     expected, found = uninterrupted(settings, messages), uninterrupted(settings, messages)
     first, second, *_ = found.alerts
     del found.alerts[first]
     found.alerts[second]["score"] = 7.0
     found.alerts["another", 1] = {"event": "raise", "kind": "point", "device": "x"}
     problems = judge(found, expected, sent(messages), "ts").problems
-    assert [problem.partition(":")[0] for problem in problems] == ["never told", "told otherwise", "invented"]
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "never published",
+        "published otherwise",
+        "invented",
+    ]
 
 
 def traced(*calls: str) -> Order:

@@ -59,7 +59,7 @@ class Found:
     open: set[tuple[str, int]] = field(default_factory=set)
     states: dict[Key, dict[str, Any]] = field(default_factory=dict)
 
-    def told(self) -> dict[Key, list[tuple[str, str]]]:
+    def published(self) -> dict[Key, list[tuple[str, str]]]:
         """Return (kind, event) of each device's alerts, in order."""
         found: dict[Key, list[tuple[str, str]]] = defaultdict(list)
         for alert in self.alerts.values():
@@ -253,27 +253,27 @@ def _judge_alerts(found: Found, expected: Found, verdict: Verdict) -> None:
         verdict.alerts += here == wanted
         if here is None:
             verdict.problems.append(
-                f"never told: {wanted['event']} {wanted['kind']} {wanted['device']} {key}"
+                f"never published: {wanted['event']} {wanted['kind']} {wanted['device']} {key}"
             )
         elif here != wanted:
             other = [name for name in wanted if here.get(name) != wanted[name]]
             what = ", ".join(f"{name} {here.get(name)} instead of {wanted[name]}" for name in other[:2])
-            verdict.problems.append(f"told otherwise: {wanted['device']} {key}: {what}")
+            verdict.problems.append(f"published otherwise: {wanted['device']} {key}: {what}")
     for key in found.alerts.keys() - expected.alerts.keys():
         alert = found.alerts[key]
         verdict.problems.append(f"invented: {alert['event']} {alert['kind']} {alert['device']} {key}")
 
 
 def _judge_order(found: Found, expected: Found, verdict: Verdict) -> None:
-    """Compare what each device told, where the ids depend on the times of arrival."""
-    here = found.told()
-    for key, wanted in expected.told().items():
+    """Compare what each device caused, where the ids depend on the times of arrival."""
+    here = found.published()
+    for key, wanted in expected.published().items():
         verdict.of_alerts += len(wanted)
         got = here.get(key, [])
         verdict.alerts += len(wanted) if got == wanted else 0
         if got != wanted:
             k = next((k for k, (a, b) in enumerate(zip(got, wanted, strict=False)) if a != b), None)
             where = f"event {k}" if k is not None else f"{len(got)} events instead of {len(wanted)}"
-            verdict.problems.append(f"{'/'.join(key)} told otherwise: {where}")
-    if more := here.keys() - expected.told().keys():
+            verdict.problems.append(f"{'/'.join(key)} published otherwise: {where}")
+    if more := here.keys() - expected.published().keys():
         verdict.problems.append(f"alerts that should not be, of {sorted(more)[:SHOWN]}")

@@ -94,7 +94,7 @@ class Sensor(_Peer):
 
 
 class Listener(_Peer):
-    """Hears what the service tells, as any other program would: by id and seq, the first one counts.
+    """Hears what the service publishes, as any other program would: by id and seq, the first one counts.
 
     Attributes:
         alerts: (id, seq) -> the event.

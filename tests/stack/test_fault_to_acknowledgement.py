@@ -1,9 +1,9 @@
-"""The story of the stack: a recorded fault, through every program that the plant runs.
+"""The scenario of the stack: a recorded fault, through every program that the plant runs.
 
     machine ─► Mosquitto ─► service ─► Mosquitto ─► Node-RED ─► "acknowledged" ─► Mosquitto ─► service
                                └──► Prometheus
 
-With the logins, the rights, the flow and the rules of deploy/. Each station says where the story broke.
+With the logins, the rights, the flow and the rules of deploy/. Each station says where the scenario broke.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ RULE = "StreamDetectorCriticalAlerts"
 
 @contextmanager
 def station(what: str) -> Iterator[None]:
-    """Say where the story broke, should it break here."""
+    """Say where the scenario broke, should it break here."""
     try:
         yield
     except AssertionError as error:
-        raise AssertionError(f"the story broke where {what}: {error}") from error
+        raise AssertionError(f"the scenario broke where {what}: {error}") from error
 
 
 def events(node_red: NodeRed) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""One story, told with every broker; and what each cannot do, asked of it and said by `check` and the docs.
+"""One scenario with every broker; and what each cannot do, asked of it and said by `check` and the docs.
 
 The broker of a parameter serves all tests of it, because one of them takes ten seconds to start. A client of
 ours waits for what must come; for what must not come it waits until something later has come.
@@ -63,7 +63,7 @@ def broker(able: Abilities, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     running.stop()
 
 
-class Story:
+class Scenario:
     """A plant, the service, and somebody who listens to it.
 
     Args:
@@ -135,101 +135,103 @@ def _said(content: bytes) -> Any:
     return content
 
 
-def test_the_same_story(broker: Any, able: Abilities, tmp_path: Path) -> None:
+def test_the_same_scenario(broker: Any, able: Abilities, tmp_path: Path) -> None:
     """A pump breaks; the service is stopped, killed, and loses the broker: every alert comes once."""
     with ExitStack() as stack:
-        story = Story(tmp_path / "service", broker, able, stack)
-        breaks_down(story)
-        is_stopped_meanwhile(story)
-        is_killed_meanwhile(story)
-        loses_the_broker(story)
-        acknowledges(story)
-        events = {(one["device"], one["id"], one["seq"], one["event"]) for one in story.heard("alert")}
+        scenario = Scenario(tmp_path / "service", broker, able, stack)
+        breaks_down(scenario)
+        is_stopped_meanwhile(scenario)
+        is_killed_meanwhile(scenario)
+        loses_the_broker(scenario)
+        acknowledges(scenario)
+        events = {(one["device"], one["id"], one["seq"], one["event"]) for one in scenario.heard("alert")}
         raised = [device for device, _, seq, event in events if (seq, event) == (1, "raise")]
         assert sorted(raised) == sorted({"pump-1", "tank-1000", *map("tank-{}".format, [*AWAY, *CRASH])})
         assert {(device, seq, event) for device, _, seq, event in events if seq > 1} == {
             ("pump-1", 2, "clear"),
             ("tank-1000", 2, "ack"),
         }
-        assert story.service.stop() == 0
+        assert scenario.service.stop() == 0
 
 
-def breaks_down(story: Story) -> None:
+def breaks_down(scenario: Scenario) -> None:
     """What the pump says is judged, what is wrong is told, and who comes later sees how things stand."""
-    log, service = story.service.log(), story.service
-    assert f"with MQTT {story.able.protocol}" in log
-    assert (LOST_WITH_3_1_1 in log) == (story.able.protocol == "3.1.1" and story.able.wish == "auto")
-    story.plant.publish(PUMP, healthy_list(0, WARMED_UP))
-    story.plant.publish(PUMP, payload(reading(WARMED_UP, vibration=9.7)))
-    story.wait_for(lambda: story.heard("alert", "pumps"))
-    story.plant.publish(PUMP, payload(reading(WARMED_UP, vibration=9.7)))
+    log, service = scenario.service.log(), scenario.service
+    assert f"with MQTT {scenario.able.protocol}" in log
+    assert (LOST_WITH_3_1_1 in log) == (scenario.able.protocol == "3.1.1" and scenario.able.wish == "auto")
+    scenario.plant.publish(PUMP, healthy_list(0, WARMED_UP))
+    scenario.plant.publish(PUMP, payload(reading(WARMED_UP, vibration=9.7)))
+    scenario.wait_for(lambda: scenario.heard("alert", "pumps"))
+    scenario.plant.publish(PUMP, payload(reading(WARMED_UP, vibration=9.7)))
     service.wait_for_count("readings_duplicate_total", 1, stream="pumps")
-    assert [(one["event"], one["seq"]) for one in story.heard("alert")] == [("raise", 1)]
+    assert [(one["event"], one["seq"]) for one in scenario.heard("alert")] == [("raise", 1)]
     for topic, expected in (
         ("status", b"online"),
         ("info", b'"streams"'),
         ("state/pumps/pump-1", b"alerting"),
     ):
-        with Peer(story.broker.port, mqtt5=story.able.mqtt5) as late:
+        with Peer(scenario.broker.port, mqtt5=scenario.able.mqtt5) as late:
             late.subscribe(f"stream_detector/{topic}")
             message = late.wait_for(len)[0]
             assert message.retain
             assert expected in message.payload
 
 
-def is_stopped_meanwhile(story: Story) -> None:
+def is_stopped_meanwhile(scenario: Scenario) -> None:
     """What comes while the service is away is judged when it is back: a broker keeps the session."""
-    assert story.service.stop() == 0
-    story.wait_for(lambda: story.heard("status")[-1] == b"stopped")
+    assert scenario.service.stop() == 0
+    scenario.wait_for(lambda: scenario.heard("status")[-1] == b"stopped")
     for number in range(WARMED_UP + 1, WARMED_UP + 11):
-        story.plant.publish(PUMP, payload(reading(number)))
-    story.overflow(AWAY)
-    story.begin()
-    story.wait_for(lambda: len(story.overflown()) == len(AWAY) and len(story.heard("alert", "pumps")) == 2)
-    assert [(one["event"], one["seq"]) for one in story.heard("alert", "pumps")] == [
+        scenario.plant.publish(PUMP, payload(reading(number)))
+    scenario.overflow(AWAY)
+    scenario.begin()
+    scenario.wait_for(
+        lambda: len(scenario.overflown()) == len(AWAY) and len(scenario.heard("alert", "pumps")) == 2
+    )
+    assert [(one["event"], one["seq"]) for one in scenario.heard("alert", "pumps")] == [
         ("raise", 1),
         ("clear", 2),
     ]
-    assert SESSION_GONE not in story.service.log()
+    assert SESSION_GONE not in scenario.service.log()
 
 
-def is_killed_meanwhile(story: Story) -> None:
+def is_killed_meanwhile(scenario: Scenario) -> None:
     """The broker tells that the service has vanished, and keeps what that had not acknowledged."""
-    story.overflow(CRASH[:100])
-    story.wait_for(lambda: len(story.overflown()) > len(AWAY))
-    story.service.stop(signal.SIGKILL)
-    story.overflow(CRASH[100:])
-    story.wait_for(lambda: story.heard("status")[-1] == b"offline")
-    story.begin()
-    patience = PATIENCE_S if story.able.again == "at once" else 3 * PATIENCE_S
-    wait_for(lambda: len(story.overflown()) == len(AWAY) + len(CRASH), patience, "all tanks are told of")
-    story.wait_for(lambda: story.heard("status")[-1] == b"online")
+    scenario.overflow(CRASH[:100])
+    scenario.wait_for(lambda: len(scenario.overflown()) > len(AWAY))
+    scenario.service.stop(signal.SIGKILL)
+    scenario.overflow(CRASH[100:])
+    scenario.wait_for(lambda: scenario.heard("status")[-1] == b"offline")
+    scenario.begin()
+    patience = PATIENCE_S if scenario.able.again == "at once" else 3 * PATIENCE_S
+    wait_for(lambda: len(scenario.overflown()) == len(AWAY) + len(CRASH), patience, "all tanks are told of")
+    scenario.wait_for(lambda: scenario.heard("status")[-1] == b"online")
 
 
-def loses_the_broker(story: Story) -> None:
+def loses_the_broker(scenario: Scenario) -> None:
     """The broker ends and is back: the service finds it, and says it where the session is gone."""
-    story.plant.publish("kept/1", b"kept", retain=True)
-    story.part()
-    story.broker.stop()
-    wait_for(lambda: story.service.get("/readyz")[0] == 503, what="the loss is noticed")
-    story.broker.start()
-    story.service.wait_ready()
-    story.meet()
-    story.overflow([1000])
-    story.wait_for(lambda: "tank-1000" in story.overflown())
-    assert (SESSION_GONE in story.service.log()) == (not story.able.restart)
-    assert ("kept/1" in found(story.broker, story.able, "kept/1")) == story.able.restart
+    scenario.plant.publish("kept/1", b"kept", retain=True)
+    scenario.part()
+    scenario.broker.stop()
+    wait_for(lambda: scenario.service.get("/readyz")[0] == 503, what="the loss is noticed")
+    scenario.broker.start()
+    scenario.service.wait_ready()
+    scenario.meet()
+    scenario.overflow([1000])
+    scenario.wait_for(lambda: "tank-1000" in scenario.overflown())
+    assert (SESSION_GONE in scenario.service.log()) == (not scenario.able.restart)
+    assert ("kept/1" in found(scenario.broker, scenario.able, "kept/1")) == scenario.able.restart
 
 
-def acknowledges(story: Story) -> None:
+def acknowledges(scenario: Scenario) -> None:
     """A command is answered, and what it did is told."""
-    (alert,) = [one for one in story.heard("alert", "tanks") if one["device"] == "tank-1000"]
+    (alert,) = [one for one in scenario.heard("alert", "tanks") if one["device"] == "tank-1000"]
     request = {"transaction": "t-1", "id": alert["id"], "by": "anna"}
-    story.plant.publish("stream_detector/cmd/ack", payload(request))
-    story.wait_for(lambda: story.heard("reply", "ack"))
-    (reply,) = story.heard("reply", "ack")
+    scenario.plant.publish("stream_detector/cmd/ack", payload(request))
+    scenario.wait_for(lambda: scenario.heard("reply", "ack"))
+    (reply,) = scenario.heard("reply", "ack")
     assert (reply["transaction"], reply["ok"]) == ("t-1", True)
-    story.wait_for(lambda: any(one["event"] == "ack" for one in story.heard("alert", "tanks")))
+    scenario.wait_for(lambda: any(one["event"] == "ack" for one in scenario.heard("alert", "tanks")))
 
 
 # -- the table ---------------------------------------------------------------------------------------
