@@ -1,5 +1,7 @@
 """Ports of the loopback for servers that cannot be told to take any free one and say which.
 
+`free_port` is for those that take a number, `usual_ports` for the demo, which takes none.
+
 A port that is looked up and bound later can be taken in between. Two rules prevent that. It is chosen
 below the range from which the kernel serves outgoing connections and port 0. And whoever chose it holds
 the UDP port of the same number, which nobody here uses otherwise: other processes that run tests skip it.
@@ -8,9 +10,18 @@ the UDP port of the same number, which nobody here uses otherwise: other process
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from collections import deque
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FIRST, LAST = 10_000, 32_000
 """Below 32768, where the ephemeral ports of Linux begin, and without privileges."""
@@ -37,6 +48,18 @@ def free_port() -> int:
         if len(_held) > HELD:
             _held.popleft().close()
         return port
+
+
+@contextmanager
+def usual_ports() -> Iterator[None]:
+    """Keep other tests of this machine from starting a demo before ours has its ports.
+
+    It takes the usual ones where they are free, and of two that look at the same moment one would fail.
+    """
+    name = f"stream-detector-tests-{os.geteuid()}.lock"
+    with (Path(tempfile.gettempdir()) / name).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _bound(kind: socket.SocketKind, port: int) -> socket.socket | None:

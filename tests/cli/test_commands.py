@@ -19,6 +19,7 @@ from stream_detector.cli import replay
 from stream_detector.errors import BrokerError
 from stream_detector.outputs.messages import Publication
 from tests.brokers import Mosquitto, Peer, free_port, wait_for
+from tests.ports import usual_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -232,16 +233,21 @@ def test_simulate_publishes_the_plant(tmp_path: Path, broker: Mosquitto | Embedd
 
 def test_the_demo_finds_its_first_fault_and_ends_at_ctrl_c(tmp_path: Path) -> None:
     """One command shows broker, plant and detector: an alert with its reason, and the addresses to join."""
-    process = subprocess.Popen(
-        [*COMMAND, "demo"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
     lines: list[str] = []
-    assert process.stdout is not None
+    with usual_ports():
+        process = subprocess.Popen(
+            [*COMMAND, "demo"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if line.split() == ["end", "Ctrl-C"]:  # the last line that says where it listens
+                break
     for line in process.stdout:
         lines.append(line)
         if "CLEARED" in line:
@@ -260,7 +266,7 @@ def test_the_demo_finds_its_first_fault_and_ends_at_ctrl_c(tmp_path: Path) -> No
 
 def test_the_demo_takes_a_free_port_where_1883_is_taken(tmp_path: Path) -> None:
     """Somebody's own broker on the usual port is no reason to fail."""
-    with socket.socket() as taken:
+    with usual_ports(), socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):  # taken by somebody else: as good
             taken.bind(("127.0.0.1", 1883))

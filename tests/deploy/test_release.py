@@ -22,6 +22,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from stream_detector import __version__
+from tests.peers.program import missing
+from tests.ports import usual_ports
 
 from .composing import DEPLOY, IS_ROOT
 
@@ -172,9 +174,15 @@ def test_it_says_its_version(installed: Path, empty: Path) -> None:
     assert all(Path(file).is_relative_to(installed) for file in files)
 
 
+def demo(*command: object, cwd: Path, **variables: str) -> str:
+    """Run the demo for a moment, and return what it printed."""
+    with usual_ports():
+        return succeed(*command, "demo", "--duration", DEMO_S, cwd=cwd, **variables)
+
+
 def test_the_demo_runs(installed: Path, empty: Path) -> None:
     """Installed and started, in an empty folder: the kernels are compiled, the broker and the plant run."""
-    said = succeed(installed / "bin" / "stream-detector", "demo", "--duration", DEMO_S, cwd=empty)
+    said = demo(installed / "bin" / "stream-detector", cwd=empty)
     assert "24 devices found" in said
     assert "Done:" in said
     assert not list(empty.iterdir())
@@ -186,12 +194,12 @@ def test_it_runs_where_it_cannot_be_written(
 ) -> None:
     """A package on a read-only file system compiles into the user's cache, or for one start."""
     if not IS_ROOT:
-        pytest.skip("only root can make a file system read-only")
+        missing("only root can make a file system read-only")
     home = tmp_path / "home"
     script = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
-    said = succeed(
+    said = demo(
         *("unshare", "--mount", "sh", "-c", script, "-", installed),
-        *(installed / "bin" / "stream-detector", "demo", "--duration", DEMO_S),
+        installed / "bin" / "stream-detector",
         cwd=empty,
         HOME=str(home) if has_home else "/proc/nowhere",
     )
@@ -204,16 +212,10 @@ def test_it_runs_where_it_cannot_be_written(
 def test_uv_installs_it_as_a_tool(archives: tuple[Path, Path], empty: Path, tmp_path: Path) -> None:
     """``uv tool install`` of the wheel, with the versions of the lock: the command works, and the demo."""
     where = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
-    succeed(
-        *(TOOLS / "uv", "tool", "install", "--python", sys.executable),
-        *(
-            "--constraints",
-            ROOT / "locks" / "core.txt",
-            f"stream-detector[embedded] @ {archives[0].as_uri()}",
-        ),
-        cwd=empty,
-        **where,
-    )
+    install = (TOOLS / "uv", "tool", "install", "--python", sys.executable)
+    versions = ("--constraints", ROOT / "locks" / "core.txt")
+    wheel = f"stream-detector[embedded] @ {archives[0].as_uri()}"
+    succeed(*install, *versions, wheel, cwd=empty, **where)
     command = tmp_path / "bin" / "stream-detector"
     assert succeed(command, "--version", cwd=empty) == f"stream_detector {__version__}\n"
-    assert "Done:" in succeed(command, "demo", "--duration", DEMO_S, cwd=empty)
+    assert "Done:" in demo(command, cwd=empty)

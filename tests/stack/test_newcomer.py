@@ -24,6 +24,7 @@ from tests.brokers import free_port, wait_for
 from tests.pages import DOCS, ROOT, blocks
 from tests.peers.nodered import PROGRAM, NodeRed
 from tests.peers.program import missing
+from tests.ports import usual_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -242,8 +243,9 @@ def test_first_alert(repository: Path, home: Path, start_mosquitto: Callable[...
             )
         )
 
-        demo = person.stay("make demo")
-        port = demo.shows(r"broker +127\.0\.0\.1:(\d+)", INSTALLING_S)[1]
+        with usual_ports():
+            demo = person.stay("make demo")
+            port = demo.shows(r"broker +127\.0\.0\.1:(\d+)", INSTALLING_S)[1]
         first = demo.shows(r"([\d.]+) s +RAISED")
         assert float(first[1]) < A_MINUTE_S, "the first alert comes within a minute"
         person.replaced |= {"-p 1883": f"-p {port}", "MQTT_PORT=1883": f"MQTT_PORT={port}"}
@@ -309,8 +311,10 @@ def test_readme(repository: Path, home: Path) -> None:
         environment={"PYTHON": getattr(sys, "_base_executable", sys.executable)},
         saved_as="sensors.yaml",
     ) as person:
-        demo = person.stay("make demo")
-        demo.shows("RAISED", INSTALLING_S)
+        with usual_ports():
+            demo = person.stay("make demo")
+            demo.shows(r"broker +127\.0\.0\.1", INSTALLING_S)
+        demo.shows("RAISED")
         demo.interrupt()
 
         person.environment |= {
