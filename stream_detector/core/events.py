@@ -6,7 +6,7 @@ Alerts on MQTT, log lines, metrics and the page are all readers of this list.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -15,13 +15,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stream_detector.core.records import Role
+
+# Closed lists. The types are the lists: the tuples come from them, and the type checker names every
+# `match` that does not know a new word.
 Kind: TypeAlias = Literal["point", "range", "stuck", "silence"]
 Severity: TypeAlias = Literal["warning", "critical"]
 AlertEvent: TypeAlias = Literal["raise", "update", "clear", "ack"]
+State: TypeAlias = Literal["warming_up", "ok", "alerting", "silent"]
 
-KINDS: tuple[Kind, ...] = ("point", "range", "stuck", "silence")
-SEVERITIES: tuple[Severity, ...] = ("warning", "critical")
-STATES = ("warming_up", "ok", "alerting", "silent")
+KINDS: tuple[Kind, ...] = get_args(Kind)
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # the worst last
+ALERT_EVENTS: tuple[AlertEvent, ...] = get_args(AlertEvent)
+STATES: tuple[State, ...] = get_args(State)
 
 REJECTIONS = (
     "channel_limit",
@@ -87,6 +93,7 @@ class AlertChanged:
 
     Times are µs since 1970 UTC. `started_at`, `updated_at` and `ended_at` are event times (of the
     service clock for silence), `received_at` is the arrival of the reading that changed the alert.
+    `channels` are those that hold it; empty where the device as a whole does.
     """
 
     event: AlertEvent
@@ -113,6 +120,7 @@ class AlertChanged:
     model_name: str
     model_version: str
     acknowledged: bool = False
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +141,8 @@ class DeviceStateChanged:
     stream: str
     device: str
     tags: Mapping[str, str]
-    state: str
-    previous: str | None
+    state: State
+    previous: State | None
     severity: Severity | None
     score: float | None
     active: tuple[ActiveAlert, ...]
@@ -143,11 +151,11 @@ class DeviceStateChanged:
 
 @dataclass(frozen=True, slots=True)
 class DeviceForgotten:
-    """A device is gone for good; `state` is the last that was told of it, None where none was."""
+    """A device is gone for good; `state` is the last that was published of it, None where none was."""
 
     stream: str
     device: str
-    state: str | None
+    state: State | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +180,11 @@ class AlertSuppressed:
 
 @dataclass(frozen=True, slots=True)
 class ModelReplaced:
-    """From here on a stream is scored by another model."""
+    """From here on a stream is scored by another model in this role; without a name, by none."""
 
     at: int
     stream: str
-    role: str
+    role: Role
     name: str
     version: str
 
@@ -259,7 +267,8 @@ class Outcome:
         events: In the order of the readings that caused them.
         counts: How the readings ended.
         scored: Places of the scored readings in the batch.
-        scores: Their scores.
+        scores: Their scores: those of the detector that leads.
+        others: Scores of each further detector, by role, NaN where it cannot say, (n,).
         touched: Slots of the devices whose memory it changed, each once, (k,); empty for records
             that concern all devices (`Gap`, `ModelSet`).
     """
@@ -268,4 +277,5 @@ class Outcome:
     counts: Counts = field(default_factory=Counts)
     scored: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    others: dict[Role, NDArray[np.float64]] = field(default_factory=dict)
     touched: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))

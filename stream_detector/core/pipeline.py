@@ -56,7 +56,7 @@ class Pipeline:
 
         Raises:
             KeyError: The record names a stream that there is not.
-            ValueError: A model is set for another role than ``live``.
+            ValueError: The live detector of a stream is taken away.
         """
         match record:
             case Readings():
@@ -68,13 +68,10 @@ class Pipeline:
                     stream.miss(record.start, record.stop)
                 return {}
             case ModelSet():
-                if record.role != "live":
-                    raise ValueError(f"a model cannot be set for the role '{record.role}', only for 'live'")
-                detector = self._model(record)
-                self.streams[record.stream].use(detector, since=record.at)
-                replaced = ModelReplaced(
-                    record.at, record.stream, record.role, detector.name, detector.version
-                )
+                detector = self._model(record) if record.name else None
+                self.streams[record.stream].use(record.role, detector, since=record.at)
+                model = (detector.name, detector.version) if detector else ("", "")
+                replaced = ModelReplaced(record.at, record.stream, record.role, *model)
                 return {record.stream: Outcome(events=[replaced])}
             case Acknowledged():
                 return {record.stream: self.streams[record.stream].acknowledge(record)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import compress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+Role: TypeAlias = Literal["live", "beside", "shadow"]
+ROLES: Mapping[Role, bool] = {"live": True, "beside": True, "shadow": False}
+"""What a stream's detectors are there for, in the order in which they score: may it raise alerts?
+
+Every stream has a live one. One beside it raises alerts, too; a shadow only shows what it would do.
+"""
 
 NO_SEQ = int(np.iinfo(np.int64).min)
 """In the `seq` column: the reading came without a number."""
@@ -121,20 +128,21 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class ModelSet:
-    """From here on a stream is scored by this model.
+    """From here on a stream is scored by this model in this role.
 
     Attributes:
         at: Service clock.
         stream: Name of the stream.
-        role: ``live``; `Pipeline.process` refuses any other.
-        name: A built-in detector, or a folder under ``models_dir``.
+        role: One of `ROLES`.
+        name: A built-in detector, or a folder under ``models_dir``; empty: nobody has this role any more,
+            which cannot be ``live``.
         version: Version of a bundle; empty for a built-in detector.
         sha256: Content of a bundle; empty for a built-in detector.
     """
 
     at: int
     stream: str
-    role: str
+    role: Role
     name: str
     version: str = ""
     sha256: str = ""

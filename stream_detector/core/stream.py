@@ -9,37 +9,38 @@ anomalous ones, those of devices with something open, and a device's first score
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from stream_detector.core.alerts.stream_alerts import StreamAlerts
-from stream_detector.core.devices.registry import (
+from stream_detector.core.devices.acceptance import (
     ACCEPTED,
     CADENCE_KNOWN,
     DUPLICATE,
     LATE,
-    NEVER,
-    Devices,
+    accept,
     identities,
 )
+from stream_detector.core.devices.registry import NEVER, Devices
 from stream_detector.core.devices.snapshot import DeviceState
 from stream_detector.core.devices.snapshot_rows import Rows, check
-from stream_detector.core.events import STATES, ChannelAdded, DeviceForgotten, Outcome
+from stream_detector.core.events import STATES, DeviceForgotten, Outcome
+from stream_detector.core.records import ROLES
 from stream_detector.core.scoring import rules
 from stream_detector.core.scoring.batch import ScoredBatch
-from stream_detector.core.scoring.layouts import Layout
+from stream_detector.core.scoring.placement import Placement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from stream_detector.core.devices.snapshot import OpenAlert
     from stream_detector.core.events import DeviceStateChanged
-    from stream_detector.core.records import Acknowledged, Forgotten, Readings
+    from stream_detector.core.records import Acknowledged, Forgotten, Readings, Role
     from stream_detector.core.scoring.detector import Detector
+    from stream_detector.core.scoring.layouts import Layout
     from stream_detector.core.spec import StreamSpec
 
 
@@ -52,64 +53,88 @@ class Stream:
 
     Args:
         spec: What is configured.
-        detector: What scores it.
+        detector: The live one; `use` names others.
     """
 
     def __init__(self, spec: StreamSpec, detector: Detector) -> None:
         self.spec = spec
-        self.detector = detector
         self.devices = Devices()
-        self.layouts: list[Layout] = []
-        self._layout_of: dict[tuple[str, ...], int] = {}
+        self.detectors: dict[Role, tuple[Detector, int]] = {"live": (detector, 0)}
+        self._placement = Placement(spec, self.devices, {"live": detector})
         self._hash_of: dict[str, int] = {}
         self._hashed: _Hashes = ((), np.empty(0, np.uint64), np.empty(0, np.int64))
         self._alerts = StreamAlerts(spec, self.devices)
-        self._rows = Rows(self.devices.table, self.layouts, detector)
-        self.use(detector, since=0)
+        self._rows = Rows(self.devices.table, self._placement.layouts, self.detectors)
+        self._alerts.use(self.detectors)
 
-    def use(self, detector: Detector, since: int) -> None:
-        """Score with another detector from now on, which is this instant of the service clock, µs."""
-        self.detector = detector
-        self._rows.use(detector, since)
-        for layout in self.layouts:
-            layout.use(detector)
-        policy = self.spec.policy
-        if self.spec.own_raise_after:
-            policy = replace(policy, raise_n=detector.raise_after[0], raise_m=detector.raise_after[1])
-        self._alerts.use(detector, policy)
+    @property
+    def detector(self) -> Detector:
+        """Return the live detector."""
+        return self.detectors["live"][0]
+
+    def use(self, role: Role, detector: Detector | None, since: int) -> None:
+        """Score with another detector in a role from now on.
+
+        Args:
+            role: One of `ROLES`.
+            detector: None: nobody has the role any more.
+            since: This instant of the service clock, µs.
+
+        Raises:
+            ValueError: A stream without a live detector was asked for.
+        """
+        if detector is None and role == "live":
+            raise ValueError(f"stream {self.spec.name} cannot be without a live detector")
+        self.detectors.pop(role, None)
+        if detector is not None:
+            self.detectors[role] = detector, since
+        ordered = {each: self.detectors[each] for each in ROLES if each in self.detectors}
+        self.detectors.clear()
+        self.detectors.update(ordered)
+        self._placement.use(role, detector)
+        self._rows.detectors_changed()
+        self._alerts.use(self.detectors)
+
+    @property
+    def layouts(self) -> list[Layout]:
+        """Return the layouts that devices stand in, or stood in."""
+        return self._placement.layouts
+
+    def place_of(self, device: str) -> tuple[Layout, int] | None:
+        """Return a device's layout and its row there; None: it is not known, or has none yet."""
+        slot = self.devices.slot_of.get(device)
+        return None if slot is None else self._placement.of(slot)
 
     def channels_of(self, device: str) -> tuple[str, ...]:
         """Return the channels known of a device, () where it is new."""
-        slot = self.devices.slot_of.get(device)
-        place = -1 if slot is None else int(self.devices.table["layout"][slot])
-        return self.layouts[place].channels if place >= 0 else ()
+        found = self.place_of(device)
+        return found[0].channels if found else ()
 
     def process(self, readings: Readings) -> Outcome:
         """Take a batch in; see `stream_detector.core.pipeline.Pipeline.process`."""
         outcome = Outcome()
-        devices = self.devices
-        slots = devices.slots(readings.devices, readings.tags)
+        slots = self.devices.slots(readings.devices, readings.tags)
         offsets = readings.offsets()
         identity = identities(readings, offsets, *self._channel_hashes(readings.columns))
-        acceptance = devices.accept(slots, readings, identity, self.spec.lateness)
+        acceptance = accept(self.devices.table, slots, readings, identity, self.spec.lateness)
         accepted = np.flatnonzero(acceptance.verdict == ACCEPTED)
 
         batch = ScoredBatch.blank(readings, slots, identity, acceptance)
-        self._settle(batch, accepted)
-        for layout, part, values in self._by_layout(readings, offsets, slots, accepted):
-            rows = devices.table["row"][slots[part]]
+        self._placement.settle(batch, accepted)
+        for layout, part, rows, values in self._placement.parts(batch, offsets, accepted):
             batch.fill(part, layout.process(rows, values, readings.ts[part]))
         self._alerts.readings(batch, accepted, outcome)
 
         outcome.scored = accepted[~np.isnan(batch.score[accepted])]
         outcome.scores = batch.score[outcome.scored]
+        outcome.others = {role: batch.scores(role) for role in self.detectors if role != "live"}
         counts = outcome.counts
         counts.scored = len(outcome.scored)
         counts.warming_up = len(accepted) - counts.scored
         if len(accepted) < len(readings):
             counts.late = int(np.count_nonzero(acceptance.verdict == LATE))
             counts.duplicate = int(np.count_nonzero(acceptance.verdict == DUPLICATE))
-        counts.missing_seq = acceptance.missing
+        counts.missing_seq = int(acceptance.missing[0])
         outcome.touched = _distinct(slots)
         return outcome
 
@@ -129,14 +154,14 @@ class Stream:
 
     def state_of(self, slot: int) -> DeviceState:
         """Return everything that is known of a device, as a value that later records do not change."""
-        tracks, told = self._alerts.memory(slot)
+        tracks, published = self._alerts.memory(slot)
         return DeviceState(
             device=self.devices.names[slot],
             tags=self.devices.tags.get(slot, {}),
             layout=self._rows.meaning(slot),
             row=self._rows.read(slot),
             tracks=tracks,
-            told=told,
+            published=published,
         )
 
     def restore(self, state: DeviceState) -> int:
@@ -152,15 +177,15 @@ class Stream:
             self.forget(self.devices.slot_of[state.device])
         slot = self.devices.add(state.device, state.tags)
         if state.layout.channels:  # else it has no window yet
-            self._enter(slot, tuple(self.spec.channels) or state.layout.channels)
+            self._placement.enter(slot, state.layout.channels)
         self._rows.write(slot, state)
         self._alerts.restore(slot, state)
         return slot
 
-    def told(self, device: str) -> DeviceStateChanged | None:
-        """Return a device's state as it stands, without the score that it had; None: it was never told."""
+    def published_state(self, device: str) -> DeviceStateChanged | None:
+        """Return a device's state as it stands, without its score; None: it was never published."""
         slot = self.devices.slot_of.get(device)
-        return None if slot is None else self._alerts.told(slot)
+        return None if slot is None else self._alerts.state(slot)
 
     def device_of_alert(self, alert_id: str) -> str | None:
         """Return whose open alert has an id; None: nobody's."""
@@ -192,9 +217,7 @@ class Stream:
 
     def forget(self, slot: int) -> None:
         """Remove a device from memory; its slot is used again."""
-        place, row = (int(self.devices.table[name][slot]) for name in ("layout", "row"))
-        if place >= 0:
-            self.layouts[place].table.remove(row)
+        self._placement.leave(slot)
         self._alerts.forget(slot)
         self.devices.remove(slot)
 
@@ -214,113 +237,31 @@ class Stream:
         return found
 
     def open_alerts(self) -> list[OpenAlert]:
-        """Return the open alerts as they were last told."""
+        """Return the open alerts as they were last published."""
         return self._alerts.open_alerts()
 
     def reconcile(self, open_alerts: Sequence[OpenAlert]) -> int:
-        """Let the open alerts be these, as they were told and stored, without an event.
+        """Let the open alerts be these, as they were published, without an event.
 
-        After a replay they are, unless the code or the configuration has changed: then what was told
-        wins, and an alert that is open for others but not here ends as usual. A device that nobody
+        After a replay they are, unless the code or the configuration has changed: then what was
+        published wins, and an alert that is open for others but not here ends as usual. A device that nobody
         knows any more gets a blank slot.
 
         Returns:
             How many alerts were not as they should be.
         """
-        told = {}
+        published = {}
         for alert in open_alerts:
             if alert.stream == self.spec.name:
                 slot = self.devices.slot_of.get(alert.device)
-                told[self.devices.add(alert.device, {}) if slot is None else slot, alert.kind] = alert
-        return self._alerts.reconcile(told)
+                published[self.devices.add(alert.device, {}) if slot is None else slot, alert.kind] = alert
+        return self._alerts.reconcile(published)
 
     def census(self) -> dict[str, int]:
         """Return how many devices are in each of `STATES`; devices without a state yet are in none."""
         states = self.devices.table["state"]
         numbers = np.bincount(states[states >= 0], minlength=len(STATES)).tolist()
         return dict(zip(STATES, numbers, strict=True))
-
-    def _settle(self, batch: ScoredBatch, accepted: NDArray[np.int64]) -> None:
-        """Move devices that report something new to layouts that have all their channels.
-
-        All move before any reading is taken in: to the readings before, a channel that a device
-        does not have yet is one that they do not report.
-        """
-        columns = batch.readings.columns
-        layout_of_slot = self.devices.table["layout"]
-        layout_of = layout_of_slot[batch.slots[accepted]].astype(np.int64)
-        # The pairs of a layout and a column set that meet here: a handful, whatever the batch.
-        pair = layout_of * len(columns) + batch.readings.shapes[accepted]
-        misfits = [
-            each
-            for each in set(pair.tolist())
-            if not self._fits(each // len(columns), columns[each % len(columns)])
-        ]
-        if not misfits:
-            return
-        for i in accepted[np.isin(pair, misfits)].tolist():
-            slot, names = int(batch.slots[i]), columns[batch.readings.shapes[i]]
-            if not self._fits(int(layout_of_slot[slot]), names):
-                self._move(slot, names, i, batch)
-
-    def _fits(self, place: int, names: tuple[str, ...]) -> bool:
-        if place < 0:
-            return False
-        # Declared channels are all there is; what else a device reports is not looked at.
-        return bool(self.spec.channels) or all(name in self.layouts[place].place for name in names)
-
-    def _move(self, slot: int, names: tuple[str, ...], i: int, batch: ScoredBatch) -> None:
-        """Give a device a row in the layout that has all its channels, those of reading i too."""
-        table = self.devices.table
-        place = int(table["layout"][slot])
-        before = self.layouts[place].channels if place >= 0 else ()
-        channels = tuple(self.spec.channels) or tuple(sorted({*before, *names}))
-        old_row = int(table["row"][slot])
-        target, row = self._enter(slot, channels)
-        if place >= 0:
-            old = self.layouts[place]
-            places = np.array([target.place[name] for name in old.channels], dtype=np.int64)
-            old.table.copy_row(old_row, target.table, row, places)
-            # The new channel's ring holds no values yet.
-            fresh = [target.place[name] for name in channels if name not in old.place]
-            target.table["ring"][row, fresh] = np.nan
-            old.table.remove(old_row)
-            device, at = self.devices.names[slot], int(batch.readings.ts[i])
-            batch.added[i] = [ChannelAdded(self.spec.name, device, channels[place], at) for place in fresh]
-
-    def _enter(self, slot: int, channels: tuple[str, ...]) -> tuple[Layout, int]:
-        """Give a device a blank row in the layout with these channels."""
-        place = self._layout(channels)
-        row = self.layouts[place].table.add()
-        self.devices.table["layout"][slot], self.devices.table["row"][slot] = place, row
-        return self.layouts[place], row
-
-    def _layout(self, channels: tuple[str, ...]) -> int:
-        if channels not in self._layout_of:
-            self._layout_of[channels] = len(self.layouts)
-            self.layouts.append(
-                Layout(
-                    channels,
-                    self.spec.window,
-                    self.spec.channels,
-                    self.detector,
-                    watch_stuck=self.spec.watch_stuck,
-                )
-            )
-        return self._layout_of[channels]
-
-    def _by_layout(
-        self,
-        readings: Readings,
-        offsets: NDArray[np.int64],
-        slots: NDArray[np.int32],
-        places: NDArray[np.int64],
-    ) -> Iterator[tuple[Layout, NDArray[np.int64], NDArray[np.float64]]]:
-        """Group readings by layout and lay their values out as rows (m, channels)."""
-        for number, members in _groups(self.devices.table["layout"][slots[places]]):
-            layout = self.layouts[number]
-            part = places[members]
-            yield layout, part, _rows(readings, offsets, part, layout)
 
     def _channel_hashes(
         self, columns: tuple[tuple[str, ...], ...]
@@ -348,28 +289,3 @@ def _distinct(slots: NDArray[np.int32]) -> NDArray[np.int64]:
     new = np.ones(len(ordered), dtype=np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
     return ordered[new].astype(np.int64)
-
-
-def _rows(
-    readings: Readings, offsets: NDArray[np.int64], part: NDArray[np.int64], layout: Layout
-) -> NDArray[np.float64]:
-    """Return the values of the readings at `part` in a layout's columns, (m, channels)."""
-    if readings.columns == (layout.channels,):  # as in most batches: they lie as they are wanted
-        return readings.values.reshape(-1, len(layout.channels))[part]
-    values = np.full((len(part), len(layout.channels)), np.nan)
-    for shape, here in _groups(readings.shapes[part]):
-        names = readings.columns[shape]
-        known = [k for k, name in enumerate(names) if name in layout.place]
-        columns = np.array([layout.place[names[k]] for k in known], dtype=np.int64)
-        where = offsets[part[here]][:, None] + np.array(known, dtype=np.int64)
-        values[here[:, None], columns] = readings.values[where]
-    return values
-
-
-def _groups(keys: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Yield each key with the places where it stands, (k,); most batches have only one."""
-    if keys.size and (keys == keys[0]).all():
-        yield int(keys[0]), np.arange(len(keys))
-        return
-    for key in np.unique(keys).tolist():
-        yield key, np.flatnonzero(keys == key)

@@ -21,7 +21,7 @@ detector".
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream_detector.core.devices.table import Arrays
+    from stream_detector.core.devices.table import Table
 
 PROTOTYPES = 64
 SETTLING = 40
@@ -51,6 +51,37 @@ BINS = 32
 BINS_PER_SCORE = 16.0
 
 
+class LightState(NamedTuple):
+    """What is learned of each device; (devices, channels) unless said."""
+
+    prototypes: NDArray[np.float32]  # (devices, channels, PROTOTYPES), minus the first value
+    visited: NDArray[np.int64]  # (devices, channels, PROTOTYPES)
+    used: NDArray[np.int32]
+    seen: NDArray[np.int64]
+    first: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    record: NDArray[np.float64]
+    record_at: NDArray[np.int64]
+    usual: NDArray[np.int64]  # (devices, BINS): scores of normal readings, counted in bins
+
+
+class Novelty(NamedTuple):
+    """What the kernel says of n readings.
+
+    Attributes:
+        of_channel: Novelty of each channel; NaN where there is none yet, (n, channels).
+        raw: The highest, (n,).
+        anomalous: Whether one of them is a record beyond the threshold, (n,).
+        confidence: Share of the device's normal readings that scored lower, (n,).
+    """
+
+    of_channel: NDArray[np.float64]
+    raw: NDArray[np.float64]
+    anomalous: NDArray[np.bool_]
+    confidence: NDArray[np.float64]
+
+
 class Light:
     """Learns each device by itself, without training; keeps learning for ever."""
 
@@ -62,9 +93,9 @@ class Light:
     raise_after = (1, 1)  # the record filter already holds repeats back
 
     def columns(self) -> Mapping[str, Column]:
-        """Return what is learned of a device: 0.8 kB a channel."""
+        """Return what is learned of a device: 0.8 kB a channel; see `LightState`."""
         return {
-            "prototypes": Column(np.float32, (PROTOTYPES,), per_channel=True),  # minus the first value
+            "prototypes": Column(np.float32, (PROTOTYPES,), per_channel=True),
             "visited": Column(np.int64, (PROTOTYPES,), per_channel=True),
             "used": Column(np.int32, per_channel=True),
             "seen": Column(np.int64, per_channel=True),
@@ -73,77 +104,51 @@ class Light:
             "high": Column(np.float64, per_channel=True),
             "record": Column(np.float64, per_channel=True),
             "record_at": Column(np.int64, per_channel=True),
-            "usual": Column(np.int64, (BINS,)),  # scores of normal readings, counted in bins
+            "usual": Column(np.int64, (BINS,)),
         }
 
     def score(
         self,
-        state: Arrays,
+        learned: Table,
         slots: NDArray[np.int32],
         values: NDArray[np.float64],
         rows: NDArray[np.float64],  # noqa: ARG002 - the promise of all detectors; this one needs none
     ) -> Verdicts:
         """Score a batch in arrival order and learn it; see `Detector.score`."""
-        n, channels = values.shape
-        novelty = np.empty((n, channels))
-        raw = np.empty(n)
-        anomalous = np.empty(n, dtype=np.bool_)
-        confidence = np.empty(n)
-        _novelty(
-            slots,
-            values,
-            state["prototypes"],
-            state["visited"],
-            state["used"],
-            state["seen"],
-            state["first"],
-            state["low"],
-            state["high"],
-            state["record"],
-            state["record_at"],
-            state["usual"],
-            novelty,
-            raw,
-            anomalous,
-            confidence,
-        )
-        score = np.minimum(significant(raw / THRESHOLD), MAX_SCORE)
-        score[anomalous & (score < 1.0)] = 1.0
+        n = len(values)
+        out = Novelty(np.empty(values.shape), np.empty(n), np.empty(n, dtype=np.bool_), np.empty(n))
+        _novelty(slots, values, learned.record(LightState), out)
+        score = np.minimum(significant(out.raw / THRESHOLD), MAX_SCORE)
+        score[out.anomalous & (score < 1.0)] = 1.0
         return Verdicts(
-            raw=raw,
+            raw=out.raw,
             score=score,
-            anomalous=anomalous,
-            confidence=lambda i: float(confidence[i]),
-            shares=lambda i: np.nan_to_num(novelty[i]),
+            anomalous=out.anomalous,
+            confidence=lambda i: float(out.confidence[i]),
+            shares=lambda i: np.nan_to_num(out.of_channel[i]),
+            holding=lambda i: _beyond_threshold(out.of_channel[i]),
         )
+
+
+def _beyond_threshold(novelty: NDArray[np.float64]) -> tuple[int, ...]:
+    return tuple(c for c, each in enumerate(novelty.tolist()) if each >= THRESHOLD)
 
 
 @kernel
-def _novelty(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts it would be several
-    slots: NDArray[np.int32],
-    values: NDArray[np.float64],
-    prototypes: NDArray[np.float32],
-    visited: NDArray[np.int64],
-    used: NDArray[np.int32],
-    seen: NDArray[np.int64],
-    first: NDArray[np.float64],
-    low: NDArray[np.float64],
-    high: NDArray[np.float64],
-    record: NDArray[np.float64],
-    record_at: NDArray[np.int64],
-    usual: NDArray[np.int64],
-    out_novelty: NDArray[np.float64],
-    out_raw: NDArray[np.float64],
-    out_anomalous: NDArray[np.bool_],
-    out_confidence: NDArray[np.float64],
+def _novelty(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts it takes more than twice as long
+    slots: NDArray[np.int32], values: NDArray[np.float64], state: LightState, out: Novelty
 ) -> None:
+    prototypes, visited, used, seen = state.prototypes, state.visited, state.used, state.seen
+    first, low, high = state.first, state.low, state.high
+    record, record_at, usual = state.record, state.record_at, state.usual
+    of_channel, raw, anomalous, confidence = out.of_channel, out.raw, out.anomalous, out.confidence
     n, channels = values.shape
     for i in range(n):
         s = slots[i]
         highest = np.nan
         alarm = False
         for c in range(channels):
-            out_novelty[i, c] = np.nan
+            of_channel[i, c] = np.nan
             if np.isnan(values[i, c]):
                 continue
             t = seen[s, c] - SETTLING
@@ -171,7 +176,7 @@ def _novelty(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts i
             # Its novelty, and whether that is a record.
             if t >= WARM_UP:
                 novelty = math.log10(1.0 + GAIN * d) * t / (t + DAMPING) if is_new else 0.0
-                out_novelty[i, c] = novelty
+                of_channel[i, c] = novelty
                 if np.isnan(highest) or novelty > highest:
                     highest = novelty
                 if novelty > record[s, c] * max(0.0, 1.0 - (t - record_at[s, c]) / RECORD_LENGTH):
@@ -189,11 +194,11 @@ def _novelty(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts i
             visited[s, c, nearest] = t
             low[s, c] = x if t == 0 else min(low[s, c], x)
             high[s, c] = x if t == 0 else max(high[s, c], x)
-        out_raw[i] = highest
-        out_anomalous[i] = alarm
+        raw[i] = highest
+        anomalous[i] = alarm
         # How many of this device's normal readings scored lower (a conformal rank).
         if np.isnan(highest):
-            out_confidence[i] = np.nan
+            confidence[i] = np.nan
             continue
         place = min(BINS - 1, int(highest / THRESHOLD * BINS_PER_SCORE))
         total, below = 0, 0
@@ -201,6 +206,6 @@ def _novelty(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts i
             total += usual[s, b]
             if b < place:
                 below += usual[s, b]
-        out_confidence[i] = below / (total + 1.0)
+        confidence[i] = below / (total + 1.0)
         if not alarm:
             usual[s, place] += 1

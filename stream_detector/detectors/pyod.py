@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream_detector.core.devices.table import Arrays, Column
+    from stream_detector.core.devices.table import Column, Table
     from stream_detector.core.scoring.calibration import Calibration
 
     Scorer: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -85,7 +85,7 @@ class FittedModel:
 
     def score(
         self,
-        state: Arrays,  # noqa: ARG002 - stateless
+        learned: Table,  # noqa: ARG002 - stateless
         slots: NDArray[np.int32],  # noqa: ARG002
         values: NDArray[np.float64],  # noqa: ARG002
         rows: NDArray[np.float64],

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from stream_detector.core.devices.table import Table
 from stream_detector.core.windows import rolling as windows
 from stream_detector.detectors.forest import Forest
 from stream_detector.detectors.pyod import KINDS, import_library
@@ -111,7 +112,7 @@ def _try(files: Files) -> None:
         began = time.process_time()
         raw = model.raw(rows)
         took_s = time.process_time() - began
-        verdicts = model.score({}, np.zeros(ROWS, dtype=np.int32), rows, rows)
+        verdicts = model.score(Table({}), np.zeros(ROWS, dtype=np.int32), rows, rows)
         shares = np.stack([verdicts.shares(index) for index in range(0, ROWS, 16)])
         answers = np.concatenate((raw, verdicts.score, shares.sum(axis=1)))
     if not np.isfinite(answers).all():

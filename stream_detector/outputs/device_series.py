@@ -141,7 +141,7 @@ class DeviceSeries(Collector):
                 else:
                     self._dropped += 1
         chosen = _choose(readings, outcome, places)
-        told = {
+        said = {
             event.device: event.expected
             for event in outcome.events
             if isinstance(event, AlertChanged) and event.kind == "point" and event.event != "clear"
@@ -150,7 +150,7 @@ class DeviceSeries(Collector):
             if device in places:
                 score, i = chosen.get(device, (math.nan, 0))
                 values = _values_of(readings, i) if score >= 1.0 else {}
-                expected = told.get(device) if score >= 1.0 else None
+                expected = said.get(device) if score >= 1.0 else None
                 places[device].update(now, score, values, expected, *_memory(stream, device))
 
     def forget(self, stream: str, device: str) -> None:
@@ -245,10 +245,7 @@ def _known(channels: tuple[str, ...], values: NDArray[np.float64]) -> dict[str, 
 
 def _memory(stream: Stream, device: str) -> tuple[Layout | None, int]:
     """Return where the windows of a device stand; None: it has none."""
-    table = stream.devices.table
-    slot = stream.devices.slot_of.get(device)
-    number = -1 if slot is None else int(table["layout"][slot])
-    return (stream.layouts[number], int(table["row"][slot])) if number >= 0 else (None, 0)
+    return stream.place_of(device) or (None, 0)
 
 
 def _band(layout: Layout, row: int) -> dict[str, Expected]:

@@ -64,9 +64,7 @@ class Log:
             case AlertSuppressed():
                 pass
             case ModelReplaced():
-                LOGGER.info(
-                    "%s is now scored by model %s version %s", event.stream, event.name, event.version
-                )
+                _model(event)
             case ModelRefused():
                 LOGGER.error("%s keeps its model: %s", event.stream, event.message)
             case Rejected():
@@ -89,6 +87,23 @@ class Log:
             self._written_at.clear()
         self._written_at[key] = now
         return True
+
+
+def _model(replaced: ModelReplaced) -> None:
+    if not replaced.name:
+        LOGGER.info("%s has no %s model any more", replaced.stream, replaced.role)
+    elif replaced.role == "live":
+        LOGGER.info(
+            "%s is now scored by model %s version %s", replaced.stream, replaced.name, replaced.version
+        )
+    else:
+        LOGGER.info(
+            "%s is now scored by model %s version %s, too (%s)",
+            replaced.stream,
+            replaced.name,
+            replaced.version,
+            replaced.role,
+        )
 
 
 def _alert(alert: AlertChanged) -> None:

@@ -18,6 +18,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from stream_detector import __version__
 from stream_detector.core.events import (
+    ALERT_EVENTS,
     IGNORED,
     KINDS,
     REJECTIONS,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from stream_detector.core.devices.snapshot import OpenAlert
     from stream_detector.core.events import Counts, Event
+    from stream_detector.core.records import Role
     from stream_detector.formats.intake import Tally
 
 SCORE_BUCKETS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 100.0, 1000.0)
@@ -67,7 +69,6 @@ SECONDS_BUCKETS = (
 )
 BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 PUBLISH_RESULTS = ("confirmed", "no_subscribers", "refused")
-ALERT_EVENTS = ("raise", "update", "clear", "ack")
 RELOAD_RESULTS = ("loaded", "refused")
 PREFIX = "stream_detector_"
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
@@ -163,7 +164,7 @@ class Metrics:
             )
         }
         self._found: dict[tuple[object, tuple[str, ...]], Any] = {}
-        self._models: dict[str, tuple[str, str]] = {}
+        self._models: dict[tuple[str, Role], tuple[str, str]] = {}
         self._active: dict[tuple[str, str], int] = {}
         self._severity: dict[str, str] = {}
         self._published: dict[str, int] = {}
@@ -221,8 +222,9 @@ class Metrics:
             case AlertSuppressed():
                 self._counters["alerts_suppressed"].labels(event.stream, event.reason).inc()
             case ModelReplaced():
-                self.model(event.stream, event.name, event.version)
-                self._counters["model_reloads"].labels(event.name, "loaded").inc()
+                self.model(event.stream, event.name, event.version, event.role)
+                if event.name:
+                    self._counters["model_reloads"].labels(event.name, "loaded").inc()
             case ModelRefused():
                 self._counters["model_reloads"].labels(event.name, "refused").inc()
             case ChannelAdded() | Rejected():
@@ -293,14 +295,16 @@ class Metrics:
             max(0, now - alert.received_at) / 1e6
         )
 
-    def model(self, stream: str, name: str, version: str) -> None:
-        """Note which model scores a stream."""
+    def model(self, stream: str, name: str, version: str, role: Role = "live") -> None:
+        """Note which model scores a stream in a role; without a name, none does."""
         info = self._gauges["model_info"]
-        before = self._models.get(stream)
+        before = self._models.pop((stream, role), None)
         if before:
-            info.remove(stream, *before, "live")
-        self._models[stream] = (name, version)
-        info.labels(stream, name, version, "live").set(1)
+            info.remove(stream, *before, role)
+        if not name:
+            return
+        self._models[stream, role] = (name, version)
+        info.labels(stream, name, version, role).set(1)
         self._gauges["model_loaded_timestamp_seconds"].labels(name).set(time.time())
         for result in RELOAD_RESULTS:
             self._counters["model_reloads"].labels(name, result)

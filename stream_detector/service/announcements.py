@@ -204,7 +204,9 @@ class Announcements:
         engine = self._engine
         for name in self._streams:
             for device in list(engine.memory.streams[name].devices.slot_of):
-                state = engine.memory.streams[name].told(device)  # the stream may be a new object by now
+                state = engine.memory.streams[name].published_state(
+                    device
+                )  # the stream may be a new object by now
                 publication = state and engine.messages.of(state, engine.clock())
                 if publication:
                     yield publication

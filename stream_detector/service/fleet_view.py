@@ -26,7 +26,7 @@ class FleetView:
         self._states = {}
         for stream in memory.streams.values():
             for device in stream.devices.slot_of:
-                self.add(stream.told(device))
+                self.add(stream.published_state(device))
 
     def add(self, state: DeviceStateChanged | None) -> None:
         """Take over a device that came back from disk; called by the hot thread."""

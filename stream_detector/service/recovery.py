@@ -72,7 +72,7 @@ class Recovery:
         self._log = log
         self._fleet = fleet
         self._gaps: list[tuple[int, Gap]] = []
-        self._models: dict[str, ModelSet] = {}
+        self._models: dict[tuple[str, str], ModelSet] = {}
         self._leaving: set[tuple[str, str]] = set()
         self.evicted: dict[str, int] = {}
 
@@ -125,11 +125,11 @@ class Recovery:
             self._gaps.append((position, record))
             del self._gaps[:-GAPS]
         elif isinstance(record, ModelSet):
-            self._models[record.stream] = record
+            self._models[record.stream, record.role] = record
 
     def scores(self, wanted: ModelSet) -> bool:
         """Return whether a stream is scored by this model already."""
-        found = self._models.get(wanted.stream)
+        found = self._models.get((wanted.stream, wanted.role))
         return found is not None and replace(found, at=wanted.at) == wanted
 
     def fetch(self, stream: str, device: str) -> bool:
@@ -140,7 +140,7 @@ class Recovery:
         if found is None:
             return False
         self._put_back(found[0], stream, found[1])
-        self._fleet.add(self._memory.streams[stream].told(device))
+        self._fleet.add(self._memory.streams[stream].published_state(device))
         self.evicted[stream] -= 1
         return True
 

@@ -161,7 +161,8 @@ def _unpack(content: bytes, dtype: type[Any], n: int) -> NDArray[Any]:
 def encode_layout(layout: RowLayout) -> tuple[int, bytes]:
     """Return a layout's id, which is a digest of its content, and the content."""
     cells = [(cell.table, cell.name, cell.dtype, cell.shape) for cell in layout.cells]
-    content = _encode((layout.channels, layout.detector, cells, layout.in_use_since))
+    others = (layout.others,) if layout.others else ()  # as it was when there was one detector
+    content = _encode((layout.channels, layout.detector, cells, layout.in_use_since, *others))
     return layout_id(content), content
 
 
@@ -172,30 +173,31 @@ def layout_id(content: bytes) -> int:
 
 def decode_layout(content: bytes) -> RowLayout:
     """Return a layout from its content."""
-    channels, detector, cells, since = _decode(content)
+    channels, detector, cells, since, *others = _decode(content)
     return RowLayout(
         channels=tuple(channels),
         detector=(detector[0], detector[1]),
         cells=tuple(Cell(table, name, dtype, tuple(shape)) for table, name, dtype, shape in cells),
         in_use_since=since,
+        others=tuple(tuple(each) for found in others for each in found),
     )
 
 
 def encode_extras(state: DeviceState) -> tuple[bytes, bytes, bytes]:
-    """Return tags, tracks and what was told of a device; each empty where there is nothing."""
+    """Return tags, tracks and what was published of a device; each empty where there is nothing."""
     tags = _encode(dict(state.tags)) if state.tags else _NOTHING
     tracks = (
         _encode({kind: _track(track) for kind, track in state.tracks.items()}) if state.tracks else _NOTHING
     )
-    told = _encode(state.told) if state.told else _NOTHING
-    return tags, tracks, told
+    published = _encode(state.published) if state.published else _NOTHING
+    return tags, tracks, published
 
 
 def decode_state(
-    device: str, layout: RowLayout, row: bytes, tags: bytes, tracks: bytes, told: bytes
+    device: str, layout: RowLayout, row: bytes, tags: bytes, tracks: bytes, published: bytes
 ) -> DeviceState:
     """Return a device's state from the columns of its row."""
-    told_before: list[Any] = _decode(told) if told else []
+    published_before: list[Any] = _decode(published) if published else []
     tracks_before: Mapping[Any, Any] = _decode(tracks) if tracks else {}
     return DeviceState(
         device=device,
@@ -203,27 +205,30 @@ def decode_state(
         layout=layout,
         row=row,
         tracks={kind: _track_from(values) for kind, values in tracks_before.items()},
-        told=tuple((alert, severity, any(seen)) for alert, severity, *seen in told_before),
+        published=tuple((alert, severity, any(seen)) for alert, severity, *seen in published_before),
     )
 
 
 def _track(track: Track) -> tuple[Any, ...]:
-    seen = [
-        (
-            number,
-            (observation.at, observation.ts, observation.identity, observation.score, observation.anomalous),
-        )
-        for number, observation in track.anomalous
+    anomalous = [
+        (number, (seen.at, seen.ts, seen.identity, seen.score, seen.anomalous, seen.channels))
+        for number, seen in track.anomalous
     ]
     alert = track.alert
     values = None if alert is None else tuple(getattr(alert, name) for name in Alert.__slots__)
-    return track.readings, seen, track.normal, values, track.held_back
+    return track.readings, anomalous, track.normal, values, track.held_back
 
 
 def _track_from(values: list[Any]) -> Track:
-    readings, seen, normal, alert, held_back = values
-    anomalous = [(number, Observation(*observation)) for number, observation in seen]
-    return Track(readings, anomalous, normal, None if alert is None else Alert(*alert), held_back)
+    readings, anomalous, normal, alert, held_back = values
+    seen = [(number, Observation(*each[:5], *map(tuple, each[5:]))) for number, each in anomalous]
+    return Track(readings, seen, normal, None if alert is None else _alert_from(alert), held_back)
+
+
+def _alert_from(values: list[Any]) -> Alert:
+    """Return an alert; older rows, and its observations, do not know the channels."""
+    known = len(Alert.__slots__) - 1
+    return Alert(*values[:known], *map(tuple, values[known:]))
 
 
 def alert_values(alert: OpenAlert) -> tuple[Any, ...]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from stream_detector.core.devices.registry import REMEMBERED, RENUMBERED
+from stream_detector.core.devices.acceptance import RENUMBERED
+from stream_detector.core.devices.registry import REMEMBERED
 from stream_detector.core.pipeline import Pipeline
 from stream_detector.core.records import Readings
 from stream_detector.core.spec import StreamSpec

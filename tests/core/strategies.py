@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream_detector.core.devices.table import Arrays, Column
+    from stream_detector.core.devices.table import Column, Table
     from stream_detector.core.scoring.detector import Detector
 
 SECOND = 1_000_000
@@ -85,7 +85,7 @@ class Distance:
 
     def score(
         self,
-        state: Arrays,  # noqa: ARG002 - the promise of all detectors
+        learned: Table,  # noqa: ARG002 - the promise of all detectors
         slots: NDArray[np.int32],  # noqa: ARG002
         values: NDArray[np.float64],  # noqa: ARG002
         rows: NDArray[np.float64],

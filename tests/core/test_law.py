@@ -22,12 +22,13 @@ def memory(pipeline: Pipeline) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for stream in pipeline.streams.values():
         tables = {"devices": stream.devices.table}
-        tables |= {f"layout {layout.channels}": layout.table for layout in stream.layouts}
+        for layout in stream.layouts:
+            tables |= {f"{k} {layout.channels}": table for k, (_, table) in enumerate(layout.tables())}
         for name, table in tables.items():
             out |= {f"{name} {key}": array[: table.size].tobytes() for key, array in table.arrays.items()}
             out[f"{name} free"] = (table.size, tuple(table._free))
         out["names"] = (stream.devices.slot_of, stream.devices.names, stream.devices.tags)
-        out["alerts"] = (stream._alerts._tracks, stream._alerts._told)
+        out["alerts"] = (stream._alerts._tracks, stream._alerts._states._published)
     return out
 
 

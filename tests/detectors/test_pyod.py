@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from stream_detector.core.devices.table import Table
 from stream_detector.detectors.pyod import KINDS, FittedModel
 from stream_detector.models.training import DETECTORS
 from tests.models.examples import CHANNELS, FEATURES, feature_rows, trained
@@ -22,7 +23,7 @@ NO_VALUES = np.zeros((0, 3))
 def judge(model: FittedModel, rows: np.ndarray) -> Verdicts:
     """Score rows as the pipeline does, which sees nothing but the promise."""
     detector: Detector = model
-    return detector.score({}, NO_SLOTS, NO_VALUES, rows)
+    return detector.score(Table({}), NO_SLOTS, NO_VALUES, rows)
 
 
 @pytest.fixture(params=sorted(KINDS))

@@ -71,8 +71,8 @@ MUTANTS = (
     ),
     Mutant(
         "no de-duplication by identity",
-        "core/devices/registry.py",
-        "known = known or identities[s, k] == identity[i]",
+        "core/devices/acceptance.py",
+        "known = known or identities[s, k] == identity",
         "known = False",
         ("failpoints",),
     ),
@@ -106,7 +106,8 @@ MUTANTS = (
         "the model's version in the id",
         "core/alerts/stream_alerts.py",
         "event = step(track, observation, self._policies[kind], name)",
-        "event = step(track, observation, self._policies[kind], (*name[:2], kind + self._detector.version))",
+        "event = step(track, observation, self._policies[kind],"
+        ' (*name[:2], kind + self._detectors["live"].version))',
         ("swap",),
     ),
 )

@@ -68,7 +68,7 @@ def state(device: str = "pump-0", number: int = 0, layout: RowLayout = LAYOUT) -
         tracks={
             "point": Track(number, [(number, Observation(1, 2, 2**64 - 1, 1.5, anomalous=True))], 0, None)
         },
-        told=(("id", "warning", number % 2 == 0),),
+        published=(("id", "warning", number % 2 == 0),),
     )
 
 
@@ -263,7 +263,7 @@ STATES = st.builds(
     layout=_LAYOUT,
     row=st.binary(max_size=40),
     tracks=st.dictionaries(st.sampled_from(KINDS), _TRACK, max_size=2),
-    told=st.lists(st.tuples(NAMES, _SEVERITY, st.booleans()), max_size=2).map(tuple),
+    published=st.lists(st.tuples(NAMES, _SEVERITY, st.booleans()), max_size=2).map(tuple),
 )
 EVENTS = st.builds(
     lambda event, kind, severity, peak, device: replace(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
 
 import numpy as np
 
-from stream_detector.core.alerts import sentences as explain
+from stream_detector.core.alerts import sentences
 from stream_detector.core.events import Contribution, Expected
 from stream_detector.core.scoring import rules
 
@@ -18,14 +18,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.core.events import Kind
+    from stream_detector.core.records import Role
+    from stream_detector.core.scoring.batch import ScoredBatch
     from stream_detector.core.scoring.layouts import Part
+
+ReadingKind: TypeAlias = Literal["point", "range", "stuck"]
+"""Kinds of alert that a reading raises."""
 
 EXPECTED_DEVIATIONS = 3.0
 """Expected is the window's mean, give or take so many of its standard deviations."""
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class Explanation:
     """The part of an alert event that explains it; the fields are those of the contract."""
 
     values: Mapping[str, float]
@@ -37,27 +42,57 @@ class Description:
     confidence: float
 
 
-def of_reading(kind: Kind, part: Part, j: int, *, over: int | None) -> Description:
-    """Describe reading j of a part.
+def of_reading(kind: ReadingKind, batch: ScoredBatch, i: int, *, over: int | None) -> Explanation:
+    """Explain what an alert says of reading i.
 
     Args:
-        kind: ``point``, ``range`` or ``stuck``.
-        part: What the layout found.
-        j: Place of the reading in it.
+        kind: Of the alert.
+        batch: Holds the reading.
+        i: Its place in the batch.
         over: The alert ends with this reading, after so many normal ones; None: it goes on.
     """
+    part, j = batch.details(i)
+    role = batch.model(i)
     channels = part.layout.channels
     values = {
         name: float(x) for name, x in zip(channels, part.walk.values[j], strict=True) if not np.isnan(x)
     }
-    describe = {"point": _point, "range": _range, "stuck": _stuck}[kind]
-    expected, contributions, reason, raw, threshold, confidence = describe(part, j)
+    match kind:
+        case "point":
+            expected, contributions, reason, raw, threshold, confidence = _point(part, j, role)
+        case "range":
+            expected, contributions, reason, raw, threshold, confidence = _range(part, j)
+        case "stuck":
+            expected, contributions, reason, raw, threshold, confidence = _stuck(part, j)
+        case _:
+            assert_never(kind)
     if over is not None:
-        reason = _over(kind, over, scored=_scored(part, j))
-    return Description(values, expected, contributions, reason, raw, threshold, confidence)
+        reason = _over(kind, over, scored=_scored(part, j, role))
+    return Explanation(values, expected, contributions, reason, raw, threshold, confidence)
 
 
-def of_silence(quiet: float, cadence: float, arrivals: int, at_least: int) -> Description:
+def holding(kind: Kind, batch: ScoredBatch, i: int) -> tuple[str, ...]:
+    """Return the channels that make reading i anomalous; empty where the device as a whole is."""
+    part, j = batch.details(i)
+    match kind:
+        case "point":
+            role = batch.model(i)
+            if role not in part.verdicts:
+                return ()
+            names = _names(part, role)
+            return tuple(names[place] for place in part.verdicts[role].holding(j))
+        case "range":
+            scores = part.beyond[j]
+        case "stuck":
+            scores = part.stuck.score[j]
+        case "silence":
+            return ()
+        case _:
+            assert_never(kind)
+    return tuple(part.layout.channels[place] for place in np.flatnonzero(scores >= 1.0).tolist())
+
+
+def of_silence(quiet: float, cadence: float, arrivals: int, at_least: int) -> Explanation:
     """Describe a silence.
 
     Args:
@@ -67,20 +102,20 @@ def of_silence(quiet: float, cadence: float, arrivals: int, at_least: int) -> De
         at_least: Quiet time that is always allowed, µs.
     """
     allowed = max(float(at_least), rules.SILENCE_FACTOR * cadence)
-    return Description(
+    return Explanation(
         values={},
         expected={},
         contributions=(),
-        reason=explain.silent(quiet, cadence) if quiet else "speaks again",
+        reason=sentences.silent(quiet, cadence) if quiet else "speaks again",
         raw_score=quiet / 1e6,
         threshold=allowed / 1e6,
         confidence=arrivals / (arrivals + 1),
     )
 
 
-def of_words(reason: str, score: float) -> Description:
+def of_words(reason: str, score: float) -> Explanation:
     """Describe what no reading has caused: a score without a model's number behind it."""
-    return Description({}, {}, (), reason, raw_score=score, threshold=1.0, confidence=0.0)
+    return Explanation({}, {}, (), reason, raw_score=score, threshold=1.0, confidence=0.0)
 
 
 def shares(channels: tuple[str, ...], weights: NDArray[np.float64]) -> tuple[Contribution, ...]:
@@ -103,8 +138,14 @@ def shares(channels: tuple[str, ...], weights: NDArray[np.float64]) -> tuple[Con
     return tuple(Contribution(name, part / total) for part, name in parts)
 
 
-def _scored(part: Part, j: int) -> bool:
-    return part.verdicts is not None and not math.isnan(part.verdicts.score[j])
+def _scored(part: Part, j: int, role: Role) -> bool:
+    return role in part.verdicts and not math.isnan(part.verdicts[role].score[j])
+
+
+def _names(part: Part, role: Role) -> tuple[str, ...]:
+    """Return the channels that a detector's shares are about."""
+    wanted = part.layout.scorers[role].detector.channels
+    return part.layout.channels if wanted is None else wanted
 
 
 def _over(kind: Kind, readings: int, *, scored: bool) -> str:
@@ -119,30 +160,31 @@ def _over(kind: Kind, readings: int, *, scored: bool) -> str:
 _Parts = tuple["dict[str, Expected]", "tuple[Contribution, ...]", str, float, float, float]
 
 
-def _point(part: Part, j: int) -> _Parts:
-    layout, verdicts = part.layout, part.verdicts
+def _point(part: Part, j: int, role: Role) -> _Parts:
+    layout = part.layout
+    threshold = layout.scorers[role].detector.threshold
     expected = {}
     for c, name in enumerate(layout.channels):
         mean, deviation = part.walk.mean[j, c], part.walk.deviation[j, c]
         if not np.isnan(mean):
             reach = EXPECTED_DEVIATIONS * deviation
             expected[name] = Expected(float(mean), float(mean - reach), float(mean + reach))
-    if verdicts is None or not _scored(part, j):  # as only the end of an alert can be
-        return expected, (), "no longer scored", 0.0, layout.detector.threshold, 0.0
-    names = layout.channels if layout.detector.channels is None else layout.detector.channels
-    contributions = shares(names, verdicts.shares(j))
+    if not _scored(part, j, role):  # as only the end of an alert can be
+        return expected, (), "no longer scored", 0.0, threshold, 0.0
+    verdicts = part.verdicts[role]
+    contributions = shares(_names(part, role), verdicts.shares(j))
     reason = "the reading is unlike those before"
     if contributions:
         top = contributions[0]
         place = layout.place[top.channel]
         value = float(part.walk.values[j, place])
-        reason = explain.unusual(top, value, expected.get(top.channel), layout.limits[place].unit)
+        reason = sentences.unusual(top, value, expected.get(top.channel), layout.limits[place].unit)
     return (
         expected,
         contributions,
         reason,
         float(verdicts.raw[j]),
-        layout.detector.threshold,
+        threshold,
         verdicts.confidence(j),
     )
 
@@ -158,7 +200,7 @@ def _range(part: Part, j: int) -> _Parts:
     worst = int(scores.argmax())
     limit = layout.limits[worst]
     value = float(part.walk.values[j, worst])
-    reason = explain.out_of_range(layout.channels[worst], value, limit.low, limit.high, limit.unit)
+    reason = sentences.out_of_range(layout.channels[worst], value, limit.low, limit.high, limit.unit)
     # A limit is the user's word: whatever is beyond it is wrong for certain.
     return expected, shares(layout.channels, scores), reason, float(scores[worst]), 1.0, 1.0
 
@@ -172,7 +214,7 @@ def _stuck(part: Part, j: int) -> _Parts:
     allowed = rules.allowed_repeats(longest)
     repeats = round(float(scores[worst]) * allowed)
     value = float(part.walk.values[j, worst])
-    reason = explain.stuck(name, value, repeats, longest, layout.limits[worst].unit)
+    reason = sentences.stuck(name, value, repeats, longest, layout.limits[worst].unit)
     weights = np.where(scores >= 1.0, scores, 0.0)
     contributions = shares(layout.channels, weights if weights.any() else scores)
     return {}, contributions, reason, float(repeats), allowed, changes / (changes + 1)

@@ -37,6 +37,8 @@ class Observation:
         identity: Of that reading.
         score: 1.0 is the threshold.
         anomalous: The verdict.
+        channels: Those that are anomalous; empty where the device as a whole is.
+        carries: Whether the reading carries what the alert is about; one that does not is not counted.
     """
 
     at: int
@@ -44,6 +46,8 @@ class Observation:
     identity: int
     score: float
     anomalous: bool
+    channels: tuple[str, ...] = ()
+    carries: bool = True
 
 
 @dataclass(slots=True)
@@ -57,9 +61,10 @@ class Alert:
         severity: Highest so far.
         peak: Highest score so far.
         published_at: Event time of its last event, µs.
-        published_peak: Peak when it was last told.
+        published_peak: Peak when it was last published.
         ended_at: Event time of its end, µs; None while open.
         acknowledged: A person has seen it since it was raised.
+        channels: Those that hold it, in the order in which they joined.
     """
 
     id: str
@@ -71,6 +76,7 @@ class Alert:
     published_peak: float
     ended_at: int | None = None
     acknowledged: bool = False
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -117,6 +123,8 @@ def step(
         What happened to ``track.alert``, or None. A raise that the policy holds back sets
         ``track.held_back`` and returns None.
     """
+    if not reading.carries:
+        return None
     _remember(track, reading, policy)
     if track.open is None:
         return _perhaps_raise(track, reading, policy, name)
@@ -195,6 +203,7 @@ def _perhaps_change(
     """Update or clear an open alert."""
     if reading.anomalous:
         alert.peak = max(alert.peak, reading.score)
+        alert.channels = _joined(alert.channels, reading)
         if not _is_news(alert, reading, policy):
             return None
     elif track.normal < policy.clear_after:
@@ -214,6 +223,7 @@ def _open(
     track: Track, reading: Observation, peak: float, policy: AlertPolicy, name: tuple[str, str, str]
 ) -> None:
     first = track.anomalous[0][1]
+    channels = _joined((), *(seen for _, seen in track.anomalous))
     last = track.alert
     if last is not None and last.ended_at is not None and first.ts - last.ended_at <= policy.cooldown:
         last.seq += 1
@@ -221,6 +231,7 @@ def _open(
         last.peak = max(last.peak, peak)
         last.published_at, last.published_peak, last.ended_at = reading.at, last.peak, None
         last.acknowledged = False  # who has seen it then has not seen this
+        last.channels = channels
         return
     track.alert = Alert(
         id=alert_id(name, first.ts, first.identity),
@@ -230,7 +241,13 @@ def _open(
         peak=peak,
         published_at=reading.at,
         published_peak=peak,
+        channels=channels,
     )
+
+
+def _joined(channels: tuple[str, ...], *readings: Observation) -> tuple[str, ...]:
+    """Return channels, and those of anomalous readings after them, each once."""
+    return tuple(dict.fromkeys([*channels, *(name for reading in readings for name in reading.channels)]))
 
 
 def _severe_enough(score: float, policy: AlertPolicy) -> bool:

@@ -8,41 +8,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
-from stream_detector.core.alerts import explanation as description
-from stream_detector.core.alerts import sentences as explain
+from stream_detector.core.alerts import explanation, sentences
+from stream_detector.core.alerts.device_states import NEW, DeviceStates
 from stream_detector.core.alerts.machine import Alert, Observation, Track, changes_nothing, kept, over, step
 from stream_detector.core.devices.snapshot import OpenAlert
-from stream_detector.core.events import (
-    KINDS,
-    SEVERITIES,
-    STATES,
-    ActiveAlert,
-    AlertChanged,
-    AlertSuppressed,
-    DeviceStateChanged,
-)
+from stream_detector.core.events import KINDS, ActiveAlert, AlertChanged, AlertSuppressed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from stream_detector.core.alerts.explanation import Description
+    from stream_detector.core.alerts.explanation import Explanation
     from stream_detector.core.alerts.policy import AlertPolicy
     from stream_detector.core.devices.registry import Devices
     from stream_detector.core.devices.snapshot import DeviceState, PublishedAlerts
-    from stream_detector.core.events import AlertEvent, Kind, Outcome
-    from stream_detector.core.records import Acknowledged
+    from stream_detector.core.events import AlertEvent, DeviceStateChanged, Kind, Outcome
+    from stream_detector.core.records import Acknowledged, Role
     from stream_detector.core.scoring.batch import ScoredBatch
     from stream_detector.core.scoring.detector import Detector
     from stream_detector.core.spec import StreamSpec
-
-NEW = -1
-WARMING_UP, OK, ALERTING, SILENT = range(len(STATES))
 
 
 class StreamAlerts:
@@ -57,24 +46,28 @@ class StreamAlerts:
         self._spec = spec
         self._devices = devices
         self._tracks: dict[tuple[int, Kind], Track] = {}
-        self._told: dict[int, PublishedAlerts] = {}
+        self._states = DeviceStates(spec.name, devices)
         self._owners: dict[str, int] = {}  # slots by id of an alert, as they were some time ago
         self._marked = np.zeros(0, dtype=np.bool_)
 
-    def use(self, detector: Detector, policy: AlertPolicy) -> None:
-        """Judge by this detector's verdicts from now on."""
-        self._detector = detector
-        at_once = policy.at_once()
-        self._policies: Mapping[Kind, AlertPolicy] = {
-            "point": policy,
-            "range": at_once,
-            "stuck": at_once,
-            "silence": replace(at_once, clear_after=1),
-        }
+    def use(self, detectors: Mapping[Role, tuple[Detector, int]]) -> None:
+        """Take the verdicts of these detectors from now on; the live one sets N of M for point alerts."""
+        self._detectors = {role: detector for role, (detector, _) in detectors.items()}
+        policy = self._spec.policy
+        if self._spec.own_raise_after:
+            raise_n, raise_m = self._detectors["live"].raise_after
+            policy = replace(policy, raise_n=raise_n, raise_m=raise_m)
+        self._policies = {kind: policy_of(kind, policy) for kind in KINDS}
 
     def readings(self, batch: ScoredBatch, accepted: NDArray[np.int64], outcome: Outcome) -> None:
         """Step the machines of a batch, in arrival order."""
         table = self._devices.table
+        if len(accepted) == 1:  # as in most batches while it is quiet; what follows takes 10 µs for it
+            i = int(accepted[0])
+            if self._can_change(batch, i):
+                outcome.events.extend(batch.added.get(i, ()))
+                self._reading(batch, i, outcome)
+            return
         slots = batch.slots[accepted]
         hot = batch.anomalous[accepted] | (batch.beyond[accepted] >= 1.0) | (batch.stuck[accepted] >= 1.0)
         if len(self._marked) < len(table["open"]):
@@ -138,10 +131,10 @@ class StreamAlerts:
                 alert.acknowledged = True
                 alert.seq += 1
                 alert.published_peak = alert.peak
-                details = description.of_words(explain.acknowledged(said.by, said.comment), alert.peak)
+                details = explanation.of_words(sentences.acknowledged(said.by, said.comment), alert.peak)
                 observation = Observation(said.at, alert.started_at, 0, alert.peak, anomalous=True)
                 outcome.events.append(self._changed("ack", alert, observation, kind, slot, said.at, details))
-                self._follow(slot, said.at, None, outcome)
+                self._states.follow(slot, self.active(slot), said.at, None, outcome)
 
     def end(self, slot: int, at: int, outcome: Outcome) -> None:
         """End the alerts of a device that is about to be forgotten; the service clock is `at`."""
@@ -150,35 +143,30 @@ class StreamAlerts:
             if alert is not None:
                 alert.seq += 1
                 alert.ended_at = at
-                details = description.of_words("the device was forgotten", 0.0)
+                details = explanation.of_words("the device was forgotten", 0.0)
                 observation = Observation(at, alert.started_at, 0, 0.0, anomalous=False)
                 outcome.events.append(self._changed("clear", alert, observation, kind, slot, at, details))
 
-    def told(self, slot: int) -> DeviceStateChanged | None:
-        """Return a device's state as it stands, for those who have missed it; None: it was never told."""
-        state = int(self._devices.table["state"][slot])
-        if state == NEW:
-            return None
-        newest = int(self._devices.table["newest"][slot])
-        return self._device_state(slot, state, self.active(slot), None, newest)
+    def state(self, slot: int) -> DeviceStateChanged | None:
+        """Return a device's state as it stands, for who has missed it; None: it was never published."""
+        return self._states.now(slot, self.active(slot))
 
     def memory(self, slot: int) -> tuple[dict[Kind, Track], PublishedAlerts]:
-        """Return copies of a device's machines that hold something, by kind, and what was told."""
+        """Return copies of a device's machines that hold something, by kind, and what was published."""
         found = {kind: self._tracks[slot, kind] for kind in KINDS if (slot, kind) in self._tracks}
-        return self._kept(slot, found), self._told.get(slot, ())
+        return self._kept(slot, found), self._states.published(slot)
 
     def restore(self, slot: int, state: DeviceState) -> None:
-        """Take a device's machines and what was told back; the rest of the device is there already."""
+        """Take a device's machines and what was published back; the rest of the device is there already."""
         for kind, track in self._kept(slot, state.tracks).items():
             self._tracks[slot, kind] = track
-        if state.told:
-            self._told[slot] = state.told
+        self._states.restore(slot, state.published)
 
     def forget(self, slot: int) -> None:
         """Drop a device's machines."""
         for kind in KINDS:
             self._tracks.pop((slot, kind), None)
-        self._told.pop(slot, None)
+        self._states.forget(slot)
 
     def busy(self, size: int) -> NDArray[np.bool_]:
         """Return which slots have a machine that holds something, (size,)."""
@@ -187,7 +175,7 @@ class StreamAlerts:
         return out
 
     def open_alerts(self) -> list[OpenAlert]:
-        """Return the open alerts as they were last told."""
+        """Return the open alerts as they were last published."""
         return [
             OpenAlert(
                 stream=self._spec.name,
@@ -205,24 +193,22 @@ class StreamAlerts:
             if track.open
         ]
 
-    def reconcile(self, told: Mapping[tuple[int, Kind], OpenAlert]) -> int:
+    def reconcile(self, published: Mapping[tuple[int, Kind], OpenAlert]) -> int:
         """Let the open alerts be these, without an event; return how many were not."""
         changed = set()
         for key in [key for key, track in self._tracks.items() if track.open]:
-            if key not in told:
+            if key not in published:
                 del self._tracks[key]  # its anomalies too: they would raise an alert of that id again
                 changed.add(key)
-        for key, alert in told.items():
+        for key, alert in published.items():
             here = self._tracks[key].open if key in self._tracks else None
             if here is None or (here.id, here.seq) != (alert.id, alert.seq):
                 self._tracks[key] = Track(alert=_alert(alert))
                 changed.add(key)
         table = self._devices.table
         for slot in {slot for slot, _ in changed}:
-            active = self.active(slot)
             table["open"][slot] = any(self._waits(slot, kind) for kind in KINDS)
-            table["state"][slot] = self._state(slot, active)
-            self._tell(slot, active)
+            self._states.take_over(slot, self.active(slot))
         return len(changed)
 
     def _age(self, slot: int) -> tuple[int, str]:
@@ -246,10 +232,10 @@ class StreamAlerts:
         observation = Observation(at, ts, identity, score if silent else 0.0, silent)
         track = self._tracks.get((slot, "silence"))
         if silent and track and changes_nothing(track, observation, self._policies["silence"]):
-            return False  # silence lasts for days: it is remembered as it was told, not as it grows
+            return False  # silence lasts for days: it is remembered as it was published, not as it grows
         stepped = self._step(slot, "silence", observation, outcome)
         if stepped:
-            details = description.of_silence(
+            details = explanation.of_silence(
                 quiet=float(at - table["heard"][slot] - table["unheard"][slot]) if silent else 0.0,
                 cadence=float(table["cadence"][slot]),
                 arrivals=int(table["arrivals"][slot]),
@@ -258,49 +244,80 @@ class StreamAlerts:
             outcome.events.append(self._changed(*stepped, observation, "silence", slot, at, details))
         table["open"][slot] = any(self._waits(slot, kind) for kind in KINDS)
         if len(outcome.events) > first_event:
-            self._follow(slot, at, None, outcome)
+            self._states.follow(slot, self.active(slot), at, None, outcome)
         return True
+
+    def _can_change(self, batch: ScoredBatch, i: int) -> bool:
+        """Return whether reading i, alone in its batch, can change something; see `readings`."""
+        table, slot = self._devices.table, batch.slots[i]
+        return bool(
+            batch.anomalous[i]
+            or batch.beyond[i] >= 1.0
+            or batch.stuck[i] >= 1.0
+            or table["open"][slot]
+            or table["state"][slot] == NEW
+            or not (table["warm"][slot] or math.isnan(batch.score[i]))
+            or i in batch.added
+        )
 
     def _reading(self, batch: ScoredBatch, i: int, outcome: Outcome) -> None:
         table, first_event = self._devices.table, len(outcome.events)
         slot, ts = int(batch.slots[i]), int(batch.readings.ts[i])
         score = float(batch.score[i])
-        verdicts: list[tuple[Kind, float, bool]] = [
-            ("range", float(batch.beyond[i]), bool(batch.beyond[i] >= 1.0)),
-            ("stuck", float(batch.stuck[i]), bool(batch.stuck[i] >= 1.0)),
-            ("silence", 0.0, False),
-        ]
         scored = not math.isnan(score)
         first = bool(table["state"][slot] == NEW or (scored and not table["warm"][slot]))
         if scored:
-            verdicts.insert(0, ("point", score, bool(batch.anomalous[i])))
             table["warm"][slot] = True
-        elif self._open(slot, "point"):  # which would stay so if the device never had a score again
-            verdicts.insert(0, ("point", 0.0, False))
-        for kind, kind_score, anomalous in verdicts:
-            if not anomalous and not self._waits(slot, kind):
+        for kind, kind_score, anomalous in self._verdicts(batch, i, slot, score):
+            if not (anomalous or self._waits(slot, kind)):
                 continue
-            observation = Observation(ts, ts, int(batch.identity[i]), kind_score, anomalous)
+            channels = explanation.holding(kind, batch, i) if anomalous else ()
+            observation = Observation(ts, ts, int(batch.identity[i]), kind_score, anomalous, channels)
             stepped = self._step(slot, kind, observation, outcome)
-            if stepped is None:
-                continue
-            event, alert = stepped
-            if kind == "silence":  # which a reading can only end
-                details = description.of_silence(
-                    quiet=0.0,
-                    cadence=float(batch.acceptance.cadence[i]),
-                    arrivals=int(batch.acceptance.arrivals[i]),
-                    at_least=self._spec.silence_at_least or 0,
-                )
-            else:
-                part, place = batch.details(i)
-                over = self._policies[kind].clear_after if event == "clear" else None
-                details = description.of_reading(kind, part, place, over=over)
-            received_at = int(batch.readings.arrival[i])
-            outcome.events.append(self._changed(event, alert, observation, kind, slot, received_at, details))
+            if stepped is not None:
+                outcome.events.append(self._event_of_reading(kind, *stepped, observation, batch, i))
         table["open"][slot] = any(self._waits(slot, kind) for kind in KINDS)
         if first or len(outcome.events) > first_event:  # else the state is as it was
-            self._follow(slot, ts, score if scored else None, outcome)
+            self._states.follow(slot, self.active(slot), ts, score if scored else None, outcome)
+
+    def _verdicts(
+        self, batch: ScoredBatch, i: int, slot: int, score: float
+    ) -> list[tuple[Kind, float, bool]]:
+        """Return each kind's score of reading i, and whether it is anomalous, in the order of `KINDS`."""
+        beyond, stuck = float(batch.beyond[i]), float(batch.stuck[i])
+        rest: list[tuple[Kind, float, bool]] = [
+            ("range", beyond, beyond >= 1.0),
+            ("stuck", stuck, stuck >= 1.0),
+            ("silence", 0.0, False),  # which a reading can only end
+        ]
+        if not math.isnan(score):
+            return [("point", score, bool(batch.anomalous[i])), *rest]
+        # An open alert would stay so if the device never had a score again.
+        return [("point", 0.0, False), *rest] if self._open(slot, "point") else rest
+
+    def _event_of_reading(
+        self,
+        kind: Kind,
+        event: AlertEvent,
+        alert: Alert,
+        observation: Observation,
+        batch: ScoredBatch,
+        i: int,
+    ) -> AlertChanged:
+        if kind == "silence":
+            details = explanation.of_silence(
+                quiet=0.0,
+                cadence=float(batch.acceptance.cadence[i]),
+                arrivals=int(batch.acceptance.arrivals[i]),
+                at_least=self._spec.silence_at_least or 0,
+            )
+        else:
+            over = self._policies[kind].clear_after if event == "clear" else None
+            details = explanation.of_reading(kind, batch, i, over=over)
+        model = batch.model(i) if kind == "point" else "live"
+        received_at = int(batch.readings.arrival[i])
+        slot = int(batch.slots[i])
+        return self._changed(event, alert, observation, kind, slot, received_at, details, model)
 
     def _waits(self, slot: int, kind: Kind) -> bool:
         """Return whether a normal reading would change something."""
@@ -319,8 +336,10 @@ class StreamAlerts:
         kind: Kind,
         slot: int,
         received_at: int,
-        details: Description,
+        details: Explanation,
+        model: Role = "live",
     ) -> AlertChanged:
+        detector = self._detectors.get(model, self._detectors["live"])
         return AlertChanged(
             event=event,
             id=alert.id,
@@ -343,9 +362,10 @@ class StreamAlerts:
             expected=details.expected,
             contributions=details.contributions,
             reason=details.reason,
-            model_name=self._detector.name,
-            model_version=self._detector.version,
+            model_name=detector.name,
+            model_version=detector.version,
             acknowledged=alert.acknowledged,
+            channels=alert.channels,
         )
 
     def _step(
@@ -363,59 +383,29 @@ class StreamAlerts:
             return None
         return event, track.alert
 
-    def _follow(self, slot: int, at: int, score: float | None, outcome: Outcome) -> None:
-        """Keep the device's state, and say so where it changed."""
-        table = self._devices.table
-        active = self.active(slot)
-        before, state = int(table["state"][slot]), self._state(slot, active)
-        if not self._tell(slot, active) and state == before:
-            return
-        table["state"][slot] = state
-        outcome.events.append(self._device_state(slot, before, active, score, at))
 
-    def _device_state(
-        self, slot: int, before: int, active: tuple[ActiveAlert, ...], score: float | None, at: int
-    ) -> DeviceStateChanged:
-        return DeviceStateChanged(
-            stream=self._spec.name,
-            device=self._devices.names[slot],
-            tags=self._devices.tags.get(slot, {}),
-            state=STATES[self._devices.table["state"][slot]],
-            previous=None if before == NEW else STATES[before],
-            severity=max((alert.severity for alert in active), key=SEVERITIES.index, default=None),
-            score=score,
-            active=active,
-            updated_at=at,
-        )
-
-    def _state(self, slot: int, active: tuple[ActiveAlert, ...]) -> int:
-        if any(alert.kind == "silence" for alert in active):
-            return SILENT
-        if active:
-            return ALERTING
-        return OK if self._devices.table["warm"][slot] else WARMING_UP
-
-    def _tell(self, slot: int, active: tuple[ActiveAlert, ...]) -> bool:
-        """Note the open alerts as told; return whether that is news."""
-        told = tuple((alert.id, alert.severity, alert.acknowledged) for alert in active)
-        if told == self._told.get(slot, ()):
-            return False
-        if told:
-            self._told[slot] = told
-        else:
-            del self._told[slot]
-        return True
+def policy_of(kind: Kind, policy: AlertPolicy) -> AlertPolicy:
+    """Return the policy of a kind: those that are certain from one reading are raised at the first."""
+    match kind:
+        case "point":
+            return policy
+        case "range" | "stuck":
+            return policy.at_once()
+        case "silence":
+            return replace(policy.at_once(), clear_after=1)
+        case _:
+            assert_never(kind)
 
 
-def _alert(told: OpenAlert) -> Alert:
-    """Return an open alert as it was last told."""
+def _alert(published: OpenAlert) -> Alert:
+    """Return an open alert as it was last published."""
     return Alert(
-        id=told.id,
-        seq=told.seq,
-        started_at=told.started_at,
-        severity=told.severity,
-        peak=told.peak,
-        published_at=told.published_at,
-        published_peak=told.peak,
-        acknowledged=told.acknowledged,
+        id=published.id,
+        seq=published.seq,
+        started_at=published.started_at,
+        severity=published.severity,
+        peak=published.peak,
+        published_at=published.published_at,
+        published_peak=published.peak,
+        acknowledged=published.acknowledged,
     )

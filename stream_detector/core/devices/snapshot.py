@@ -14,6 +14,19 @@ if TYPE_CHECKING:
 
     from stream_detector.core.alerts.machine import Track
     from stream_detector.core.events import Kind, Severity
+    from stream_detector.core.records import Role
+
+
+DEVICE, OBSERVED = "device", "layout"
+"""The names of tables: what is known of every device, and what was observed of its channels."""
+
+
+def learned_name(role: Role) -> str:
+    """Return the name that a snapshot gives the cells that the detector of a role has learned.
+
+    Those of the live one stand with what was observed, as they did when there was no other.
+    """
+    return OBSERVED if role == "live" else f"{OBSERVED}.{role}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +34,8 @@ class Cell:
     """One array's part of a row.
 
     Attributes:
-        table: ``device`` (one row a device of the stream) or ``layout`` (one row a device of its layout).
+        table: `DEVICE` (one row a device of the stream), `OBSERVED` (one row a device of its layout: what was
+            observed, and what the live detector has learned), or that of another detector.
         name: Of the array.
         dtype: As numpy writes it, with the byte order: ``<f8``.
         shape: Of the cell, channels included.
@@ -35,20 +49,22 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
-    """What the bytes of a row mean; equal for all devices with the same channels and detector.
+    """What the bytes of a row mean; equal for all devices with the same channels and detectors.
 
     Attributes:
         channels: Of the device, in the order of the arrays; empty where it has no window yet.
-        detector: Name and version of the detector that the learned cells belong to.
+        detector: Name and version of the live detector, which cells learned by it belong to.
         cells: In the order of the bytes.
         in_use_since: When that detector took over (`ModelSet.at`, µs), 0 where it was there first: a
             detector that is set anew learns anew.
+        others: Role, name, version and the time it took over of each further detector.
     """
 
     channels: tuple[str, ...]
     detector: tuple[str, str]
     cells: tuple[Cell, ...]
     in_use_since: int = 0
+    others: tuple[tuple[str, str, str, int], ...] = ()
 
     def __hash__(self) -> int:
         """Leave the cells out: the rest nearly always settles them, and they are many."""
@@ -56,7 +72,7 @@ class RowLayout:
 
 
 PublishedAlerts: TypeAlias = "tuple[tuple[str, Severity, bool], ...]"
-"""Id and severity of a device's open alerts as they were last told, and whether they are acknowledged."""
+"""Id and severity of a device's open alerts as last published, and whether they are acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +85,7 @@ class DeviceState:
         layout: What `row` means.
         row: The cells, one after another.
         tracks: The alert machines that hold something, by kind.
-        told: The open alerts as they were last told.
+        published: The open alerts as they were last published.
     """
 
     device: str
@@ -77,12 +93,12 @@ class DeviceState:
     layout: RowLayout
     row: bytes
     tracks: Mapping[Kind, Track] = field(default_factory=dict)
-    told: PublishedAlerts = ()
+    published: PublishedAlerts = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAlert:
-    """An alert as it was last told: what outlives a change of the code that would compute it anew."""
+    """An alert as it was last published: what outlives a change of the code that would compute it anew."""
 
     stream: str
     device: str

@@ -2,8 +2,8 @@
 
 Put back, a cell belongs to the array of the same name. The bytes may come from another version of the
 code or another configuration, so not all cells need fit. What says which readings were here, and when,
-is kept in any case. The windows and the rules on them go together, and what the detector learned goes
-with them and together: half a memory is worse than none.
+is kept in any case. The windows and the rules on them go together, and what a detector learned goes with
+them and together: half a memory is worse than none.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stream_detector.core.devices.snapshot import Cell, RowLayout
+from stream_detector.core.devices.snapshot import DEVICE, OBSERVED, Cell, RowLayout, learned_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from stream_detector.core.devices.snapshot import DeviceState
     from stream_detector.core.devices.table import Table
+    from stream_detector.core.records import Role
     from stream_detector.core.scoring.detector import Detector
     from stream_detector.core.scoring.layouts import Layout
 
-DEVICE, LAYOUT = "device", "layout"
 PROCESS_LOCAL = frozenset({"layout", "row"})
 """Columns of the table of devices that say where the rest of a row stands in this process."""
 
@@ -34,18 +34,19 @@ class Rows:
     Args:
         devices: The table with one row a device of the stream.
         layouts: The stream's layouts; the list grows.
-        detector: What scores the stream; `use` names another one.
+        detectors: What scores the stream, by role, and since when (service clock, µs); it may change.
     """
 
-    def __init__(self, devices: Table, layouts: list[Layout], detector: Detector) -> None:
+    def __init__(
+        self, devices: Table, layouts: list[Layout], detectors: Mapping[Role, tuple[Detector, int]]
+    ) -> None:
         self._devices = devices
         self._layouts = layouts
-        self.use(detector, 0)
+        self._detectors = detectors
+        self.detectors_changed()
 
-    def use(self, detector: Detector, since: int) -> None:
-        """Take what is learned from now on as learned by this detector."""
-        self._detector = detector
-        self._since = since
+    def detectors_changed(self) -> None:
+        """Take what is learned from now on as learned by other detectors than before."""
         self._meanings: dict[int, RowLayout] = {}
 
     def meaning(self, slot: int) -> RowLayout:
@@ -54,12 +55,19 @@ class Rows:
         if place not in self._meanings:
             cells = [*_cells(DEVICE, self._devices)]
             if place >= 0:
-                cells += _cells(LAYOUT, self._layouts[place].table)
+                for name, table in self._layouts[place].tables():
+                    cells += _cells(name, table)
+            live, since = self._detectors["live"]
             self._meanings[place] = RowLayout(
                 channels=self._layouts[place].channels if place >= 0 else (),
-                detector=(self._detector.name, self._detector.version),
+                detector=(live.name, live.version),
                 cells=tuple(cells),
-                in_use_since=self._since,
+                in_use_since=since,
+                others=tuple(
+                    (role, detector.name, detector.version, since)
+                    for role, (detector, since) in self._detectors.items()
+                    if role != "live"
+                ),
             )
         return self._meanings[place]
 
@@ -72,7 +80,8 @@ class Rows:
             array[slot : slot + 1] for name, array in arrays.items() if name not in PROCESS_LOCAL
         ]
         if place >= 0:
-            cells += [array[row : row + 1] for array in self._layouts[place].table.arrays.values()]
+            for _, table in self._layouts[place].tables():
+                cells += [array[row : row + 1] for array in table.arrays.values()]
         return b"".join(cells)
 
     def write(self, slot: int, state: DeviceState) -> None:
@@ -80,12 +89,23 @@ class Rows:
         arrays = self._devices.arrays
         place, row = arrays["layout"][slot], arrays["row"][slot]
         found = np.frombuffer(state.row, _structure(state.layout))[0]
-        learned = frozenset(self._detector.columns())
-        for cell in _fitting(state.layout, self.meaning(slot), learned):
-            if cell.table == DEVICE:
-                arrays[cell.name][slot] = found[_field(cell)]
-            else:
-                self._layouts[place].table[cell.name][row] = found[_field(cell)]
+        here = self.meaning(slot)
+        homes = {DEVICE: {name: (array, slot) for name, array in arrays.items()}}
+        if place >= 0:
+            for name, table in self._layouts[place].tables():
+                home = homes.setdefault(name, {})
+                home.update((column, (array, row)) for column, array in table.arrays.items())
+        for cell in _fitting(state.layout, here, self._learned()):
+            array, at = homes[cell.table][cell.name]
+            array[at] = found[_field(cell)]
+
+    def _learned(self) -> frozenset[tuple[str, str]]:
+        """Return table and name of the cells that belong to detectors."""
+        return frozenset(
+            (learned_name(role), name)
+            for role, (detector, _) in self._detectors.items()
+            for name in detector.columns()
+        )
 
 
 def check(state: DeviceState) -> None:
@@ -118,23 +138,35 @@ def _structure(meaning: RowLayout) -> np.dtype[np.void]:
 
 
 @lru_cache(maxsize=1024)
-def _fitting(there: RowLayout, here: RowLayout, learned: frozenset[str]) -> tuple[Cell, ...]:
+def _fitting(there: RowLayout, here: RowLayout, learned: frozenset[tuple[str, str]]) -> tuple[Cell, ...]:
     """Return the cells that keep their meaning from one row layout to another.
 
     Args:
         there: What the bytes mean.
         here: What is wanted.
-        learned: Names of the cells that belong to the detector here.
+        learned: Table and name of the cells that belong to detectors here.
     """
     wanted = {(cell.table, cell.name): cell for cell in here.cells}
     known = [cell for cell in there.cells if (cell.table, cell.name) in wanted]
     same = {cell: wanted[cell.table, cell.name] == cell for cell in known}
     of_device = tuple(cell for cell in known if cell.table == DEVICE and same[cell])
-    observed = tuple(cell for cell in known if cell.table == LAYOUT and cell.name not in learned)
-    taught = tuple(cell for cell in known if cell.table == LAYOUT and cell.name in learned)
+    observed = tuple(
+        cell for cell in known if cell.table == OBSERVED and (cell.table, cell.name) not in learned
+    )
     if there.channels != here.channels or not all(same[cell] for cell in observed):
         return of_device
-    same_detector = (there.detector, there.in_use_since) == (here.detector, here.in_use_since)
-    if not same_detector or len(taught) < len(learned) or not all(same[cell] for cell in taught):
-        return of_device + observed
-    return of_device + observed + taught
+    fitting = of_device + observed
+    for role, detector in _detectors(here).items():
+        names = {name for table, name in learned if table == learned_name(role)}
+        taught = tuple(
+            cell for cell in known if cell.table == learned_name(role) and cell.name in names and same[cell]
+        )
+        if _detectors(there).get(role) == detector and len(taught) == len(names):
+            fitting += taught
+    return fitting
+
+
+def _detectors(layout: RowLayout) -> dict[Role, tuple[str, str, int]]:
+    """Return name, version and time of each detector that cells belong to, by role."""
+    found: dict[Any, tuple[str, str, int]] = {"live": (*layout.detector, layout.in_use_since)}
+    return found | {role: (name, version, since) for role, name, version, since in layout.others}

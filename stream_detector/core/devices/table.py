@@ -8,16 +8,17 @@ a new channel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import DTypeLike, NDArray
 
 Arrays = dict[str, "NDArray[Any]"]
+R = TypeVar("R", bound="tuple[Any, ...]")
 
 SMALLEST = 4
 """Rows to begin with: there may be thousands of tables with one device each."""
@@ -59,11 +60,24 @@ class Table:
         self.size = 0
         self._free: list[int] = []
         self._capacity = 0
+        self._records: dict[type[Any], Any] = {}
         self.arrays: Arrays = {name: self._blank(column, 0) for name, column in self.columns.items()}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """Return one array, (capacity, ...); rows from `size` on are unused."""
         return self.arrays[name]
+
+    def record(self, kind: type[R]) -> R:
+        """Return the arrays that a kernel owns as a named tuple; the same one until the table grows.
+
+        Args:
+            kind: A `NamedTuple` whose fields are names of columns.
+        """
+        found = self._records.get(kind)
+        if found is None:
+            fields = cast("Any", kind)._fields
+            found = self._records[kind] = kind(*(self.arrays[name] for name in fields))
+        return cast("R", found)
 
     def add(self) -> int:
         """Return the number of a fresh row."""
@@ -74,19 +88,21 @@ class Table:
         self.size += 1
         return self.size - 1
 
+    def hold(self, rows: int) -> None:
+        """Have at least so many rows, for a table whose rows are given out by another one."""
+        if rows > self._capacity:
+            self._grow(max(SMALLEST, rows))
+        self.size = max(self.size, rows)
+
     def remove(self, row: int) -> None:
         """Blank a row and keep it for the next device."""
-        for name, column in self.columns.items():
-            self.arrays[name][row] = column.fill
+        self.blank(row)
         self._free.append(row)
 
-    def replace(self, columns: Mapping[str, Column], drop: Sequence[str]) -> None:
-        """Take the arrays named in `drop` out and put blank ones for `columns` in."""
-        for name in drop:
-            del self.columns[name], self.arrays[name]
-        for name, column in columns.items():
-            self.columns[name] = column
-            self.arrays[name] = self._blank(column, self._capacity)
+    def blank(self, row: int) -> None:
+        """Let a row be as it was at first."""
+        for name, column in self.columns.items():
+            self.arrays[name][row] = column.fill
 
     def copy_row(self, row: int, target: Table, target_row: int, places: NDArray[np.int64]) -> None:
         """Copy a device into a table with more channels.
@@ -116,3 +132,4 @@ class Table:
             grown[: self._capacity] = self.arrays[name]
             self.arrays[name] = grown
         self._capacity = capacity
+        self._records.clear()

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stream_detector.core.records import ROLES
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stream_detector.core.devices.registry import Acceptance
+    from stream_detector.core.devices.acceptance import Acceptance
     from stream_detector.core.events import ChannelAdded
-    from stream_detector.core.records import Readings
+    from stream_detector.core.records import Readings, Role
+    from stream_detector.core.scoring.detector import Verdicts
     from stream_detector.core.scoring.layouts import Part
+
+RAISING: tuple[Role, ...] = tuple(role for role, may_raise in ROLES.items() if may_raise)
 
 
 @dataclass(slots=True)
@@ -25,8 +30,10 @@ class ScoredBatch:
         slots: Slot of each reading.
         identity: Identity of each reading.
         acceptance: What acceptance said of each.
-        score: Of the detector; NaN where it cannot say yet.
-        anomalous: The detector's verdict.
+        score: Of the detectors that may raise alerts: that of the one that leads; NaN where none can say.
+        anomalous: The verdict of the one that leads.
+        leader: Which of `ROLES`, by its place there, leads: the live one, unless another one that may raise
+            alerts scores higher and finds an anomaly.
         beyond: Out of the allowed range, the worst channel; 1.0 is the limit.
         stuck: Stuck, the worst channel; 1.0 is the limit.
         part: Which of `parts` holds the details.
@@ -41,6 +48,7 @@ class ScoredBatch:
     acceptance: Acceptance
     score: NDArray[np.float64]
     anomalous: NDArray[np.bool_]
+    leader: NDArray[np.int8]
     beyond: NDArray[np.float64]
     stuck: NDArray[np.float64]
     part: NDArray[np.int32]
@@ -65,6 +73,7 @@ class ScoredBatch:
             acceptance=acceptance,
             score=np.full(n, np.nan),
             anomalous=np.zeros(n, dtype=np.bool_),
+            leader=np.zeros(n, dtype=np.int8),
             beyond=np.zeros(n),
             stuck=np.zeros(n),
             part=np.zeros(n, dtype=np.int32),
@@ -79,9 +88,35 @@ class ScoredBatch:
         if part.beyond.any():  # looking first is ten times as fast as the maximum of short rows
             self.beyond[where] = part.beyond.max(axis=1)
         self.stuck[where] = part.stuck.worst
-        if part.verdicts is not None:
-            self.score[where] = part.verdicts.score
-            self.anomalous[where] = part.verdicts.anomalous
+        for role, verdicts in part.verdicts.items():
+            if role == "live":
+                self.score[where] = verdicts.score
+                self.anomalous[where] = verdicts.anomalous
+            elif ROLES[role]:
+                self._lead(where, RAISING.index(role), verdicts)
+
+    def _lead(self, where: NDArray[np.int64], number: int, verdicts: Verdicts) -> None:
+        """Let a detector lead where it finds an anomaly and scores highest, or is the first that can say."""
+        first = np.isnan(self.score[where])
+        higher = verdicts.anomalous & (verdicts.score > self.score[where])
+        higher |= verdicts.anomalous & ~self.anomalous[where]
+        leads = where[first | higher]
+        self.score[leads] = verdicts.score[first | higher]
+        self.anomalous[leads] = verdicts.anomalous[first | higher]
+        self.leader[leads] = number
+
+    def model(self, i: int) -> Role:
+        """Return the role of the detector that leads at reading i."""
+        return RAISING[int(self.leader[i])]
+
+    def scores(self, role: Role) -> NDArray[np.float64]:
+        """Return the scores of one detector, NaN where it cannot say, (n,)."""
+        out = np.full(len(self.part), np.nan)
+        for number, part in enumerate(self.parts):
+            if role in part.verdicts:
+                where = np.flatnonzero(self.part == number)
+                out[where] = part.verdicts[role].score[self.place[where]]
+        return out
 
     def details(self, i: int) -> tuple[Part, int]:
         """Return the part that holds reading i, and its place there."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream_detector.core.devices.table import Arrays, Column
+    from stream_detector.core.devices.table import Column, Table
 
 MAX_SCORE = 1000.0
 SIGNIFICANT_DIGITS = 9
@@ -36,6 +36,8 @@ class Verdicts:
         anomalous: The verdict; true only where ``score >= 1``, (n,) bool.
         confidence: For reading i, the probability that a normal reading would score lower.
         shares: For reading i, how much each channel added, (channels,), each >= 0; any sum.
+        holding: For reading i, which channels make it anomalous, as places among the detector's; empty where
+            it is the reading as a whole. Quick: it is asked of every anomalous reading.
     """
 
     raw: NDArray[np.float64]
@@ -43,6 +45,7 @@ class Verdicts:
     anomalous: NDArray[np.bool_]
     confidence: Callable[[int], float]
     shares: Callable[[int], NDArray[np.float64]]
+    holding: Callable[[int], tuple[int, ...]] = lambda _: ()
 
 
 class Detector(Protocol):
@@ -76,7 +79,7 @@ class Detector(Protocol):
 
     def score(
         self,
-        state: Arrays,
+        learned: Table,
         slots: NDArray[np.int32],
         values: NDArray[np.float64],
         rows: NDArray[np.float64],
@@ -84,8 +87,8 @@ class Detector(Protocol):
         """Score a batch in arrival order, and learn from it.
 
         Args:
-            state: Holds the arrays that `columns` asked for, (devices, ...), changed in place.
-            slots: Row of `state` of each reading, (n,).
+            learned: Holds the arrays that `columns` asked for, (devices, ...), changed in place.
+            slots: Row of `learned` of each reading, (n,).
             values: Channel values, NaN where not reported, (n, channels).
             rows: Feature rows, (n, len(features) * channels); NaN rows get NaN.
         """

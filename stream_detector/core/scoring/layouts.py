@@ -1,6 +1,6 @@
 """Layouts: the devices of a stream that report the same channels, with arrays of their own.
 
-A layout runs everything that looks at values: windows, feature rows, the detector and the rules.
+A layout runs everything that looks at values: windows, feature rows, the detectors and the rules.
 What it finds for a part of a batch is kept until the alert machine has asked for what it needs.
 """
 
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stream_detector.core.devices.snapshot import OBSERVED, learned_name
 from stream_detector.core.devices.table import Table
+from stream_detector.core.records import ROLES
 from stream_detector.core.scoring import rules
+from stream_detector.core.scoring.scorer import Scorer
 from stream_detector.core.spec import Limits
-from stream_detector.core.windows import features
 from stream_detector.core.windows import rolling as windows
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stream_detector.core.records import Role
     from stream_detector.core.scoring.detector import Detector, Verdicts
 
 
@@ -31,10 +34,10 @@ class Part:
 
     Attributes:
         layout: The layout.
-        rows: The device's row in the layout's table, (m,).
+        rows: The device's row in the layout's tables, (m,).
         values: The readings as they came, NaN where not reported, (m, channels).
         walk: What was known before each, and the values held.
-        verdicts: Of the detector; None where it needs channels that the layout lacks.
+        verdicts: Of each detector that has all its channels here, by role.
         beyond: Out of the allowed range, 1.0 is the limit, (m, channels).
         stuck: How stuck the values are.
     """
@@ -43,7 +46,7 @@ class Part:
     rows: NDArray[np.int32]
     values: NDArray[np.float64]
     walk: windows.Walk
-    verdicts: Verdicts | None
+    verdicts: Mapping[Role, Verdicts]
     beyond: NDArray[np.float64]
     stuck: rules.Stuck
 
@@ -55,8 +58,12 @@ class Layout:
         channels: Their names, in the order of the columns.
         window: Readings in a window.
         limits: What is known of channels, by name.
-        detector: What scores them.
+        detectors: What scores them, by role.
         watch_stuck: Whether values that do not move are judged.
+
+    Attributes:
+        table: What was observed of each device: windows, and what the rules remember.
+        scorers: The detectors, each with what it has learned, in the order of `ROLES`.
     """
 
     def __init__(
@@ -64,7 +71,7 @@ class Layout:
         channels: tuple[str, ...],
         window: int,
         limits: Mapping[str, Limits],
-        detector: Detector,
+        detectors: Mapping[Role, Detector],
         *,
         watch_stuck: bool,
     ) -> None:
@@ -76,16 +83,48 @@ class Layout:
         self.high = np.array([np.inf if limit.high is None else limit.high for limit in self.limits])
         self.limited = bool(np.isfinite(self.low).any() or np.isfinite(self.high).any())
         self.watch_stuck = watch_stuck
-        self.detector = detector
-        columns = {**windows.columns(window), **rules.STUCK_COLUMNS, **detector.columns()}
-        self.table = Table(columns, len(channels))
-        self.wanted = self._positions(detector)
+        self.table = Table({**windows.columns(window), **rules.STUCK_COLUMNS}, len(channels))
+        self.scorers: dict[Role, Scorer] = {}
+        for role, detector in detectors.items():
+            self.use(role, detector)
 
-    def use(self, detector: Detector) -> None:
-        """Score with another detector from now on; what the old one learned is dropped."""
-        self.table.replace(detector.columns(), drop=tuple(self.detector.columns()))
-        self.detector = detector
-        self.wanted = self._positions(detector)
+    def use(self, role: Role, detector: Detector | None) -> None:
+        """Score with another detector in a role from now on; what the old one learned is dropped."""
+        self.scorers.pop(role, None)
+        if detector is not None:
+            self.scorers[role] = Scorer(detector, self.channels, self.window)
+            self.scorers[role].learned.hold(self.table.size)
+        self.scorers = {each: self.scorers[each] for each in ROLES if each in self.scorers}
+        self.lags = tuple(sorted({lag for scorer in self.scorers.values() for lag in scorer.lags}))
+
+    def tables(self) -> list[tuple[str, Table]]:
+        """Return all tables with the names that a snapshot gives their cells; a device has a row in each."""
+        learned = [(learned_name(role), scorer.learned) for role, scorer in self.scorers.items()]
+        return [(OBSERVED, self.table), *learned]
+
+    def add(self) -> int:
+        """Return the number of a fresh row."""
+        row = self.table.add()
+        for scorer in self.scorers.values():
+            scorer.learned.hold(self.table.size)
+        return row
+
+    def remove(self, row: int) -> None:
+        """Blank a row and keep it for the next device."""
+        self.table.remove(row)
+        for scorer in self.scorers.values():
+            scorer.learned.blank(row)
+
+    def move(self, row: int, target: Layout, target_row: int) -> None:
+        """Move a device to a layout that has all its channels and more; its row here is free then."""
+        places = np.array([target.place[name] for name in self.channels], dtype=np.int64)
+        self.table.copy_row(row, target.table, target_row, places)
+        for role, scorer in self.scorers.items():
+            scorer.learned.copy_row(row, target.scorers[role].learned, target_row, places)
+        # The new channels' rings hold no values yet.
+        fresh = [place for name, place in target.place.items() if name not in self.place]
+        target.table["ring"][target_row, fresh] = np.nan
+        self.remove(row)
 
     def process(self, rows: NDArray[np.int32], values: NDArray[np.float64], ts: NDArray[np.int64]) -> Part:
         """Take readings in, in arrival order.
@@ -95,33 +134,20 @@ class Layout:
             values: (m, channels), NaN where not reported.
             ts: Event time, µs, (m,).
         """
-        state = self.table.arrays
-        walk = windows.walk(state, rows, values, ts, features.lags_of(self.detector.features))
-        beyond = rules.beyond(walk.values, self.low, self.high) if self.limited else np.zeros(values.shape)
+        table = self.table
+        walk = windows.walk(table.record(windows.WindowState), rows, values, ts, self.lags)
         return Part(
             layout=self,
             rows=rows,
             values=values,
             walk=walk,
-            verdicts=self._score(rows, values, walk),
-            beyond=beyond,
-            stuck=rules.stuck(state, rows, values) if self.watch_stuck else rules.Stuck.none(values.shape),
+            verdicts={
+                role: scorer.score(rows, values, walk)
+                for role, scorer in self.scorers.items()
+                if scorer.places is not None
+            },
+            beyond=rules.beyond(walk.values, self.low, self.high) if self.limited else np.zeros(values.shape),
+            stuck=rules.stuck(table.record(rules.StuckState), rows, values)
+            if self.watch_stuck
+            else rules.Stuck.none(values.shape),
         )
-
-    def _score(
-        self, rows: NDArray[np.int32], values: NDArray[np.float64], walk: windows.Walk
-    ) -> Verdicts | None:
-        detector = self.detector
-        if detector.channels is None:  # each channel by itself: only what was really reported counts
-            return detector.score(self.table.arrays, rows, values, np.empty((len(rows), 0)))
-        if self.wanted is None:
-            return None
-        table = features.rows(detector.features, walk, self.wanted, self.window)
-        return detector.score(self.table.arrays, rows, walk.values[:, self.wanted], table)
-
-    def _positions(self, detector: Detector) -> NDArray[np.int64] | None:
-        """Return where the detector's channels stand here, or None where one is missing."""
-        names = self.channels if detector.channels is None else detector.channels
-        if any(name not in self.place for name in names):
-            return None
-        return np.array([self.place[name] for name in names], dtype=np.int64)

@@ -6,12 +6,12 @@ for the range and learned for the others, from each device's own habit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stream_detector.core.devices.registry import CADENCE_KNOWN, NEVER
+from stream_detector.core.devices.acceptance import CADENCE_KNOWN
+from stream_detector.core.devices.registry import NEVER
 from stream_detector.core.devices.table import Column
 from stream_detector.core.kernel import kernel
 from stream_detector.core.scoring.detector import MAX_SCORE, significant
@@ -63,12 +63,20 @@ def beyond(
         limit = np.where(x < low, low, high)
         excess = 1.0 + np.abs(x - limit) / np.where(limit == 0, 1.0, np.abs(limit))
     # A value a hair beyond the limit may round to a score below 1.
-    out[row, column] = _told(np.fmax(np.where(both, from_middle, excess), 1.0))
+    out[row, column] = _rounded(np.fmax(np.where(both, from_middle, excess), 1.0))
     return out
 
 
-@dataclass(frozen=True, slots=True)
-class Stuck:
+class StuckState(NamedTuple):
+    """The arrays of `STUCK_COLUMNS`, (devices, channels)."""
+
+    value: NDArray[np.float64]
+    repeats: NDArray[np.int64]
+    longest: NDArray[np.int64]
+    changes: NDArray[np.int64]
+
+
+class Stuck(NamedTuple):
     """How stuck values are, and what is usual at that moment; (n, channels) unless said.
 
     Attributes:
@@ -90,14 +98,14 @@ class Stuck:
         return cls(np.zeros(shape), np.zeros(shape[0]), nothing, nothing)
 
 
-def stuck(state: Arrays, rows: NDArray[np.int32], values: NDArray[np.float64]) -> Stuck:
+def stuck(state: StuckState, rows: NDArray[np.int32], values: NDArray[np.float64]) -> Stuck:
     """Count how often values come again, in arrival order.
 
     Allowed are four times the most repeats that this channel showed before, at least 30; a channel
     is judged once it has changed 20 times.
 
     Args:
-        state: Arrays of `STUCK_COLUMNS`, changed in place.
+        state: Changed in place.
         rows: The device's row of each reading, (n,).
         values: (n, channels); NaN: not reported, the channel stays as stuck as it was.
     """
@@ -107,18 +115,7 @@ def stuck(state: Arrays, rows: NDArray[np.int32], values: NDArray[np.float64]) -
         longest=np.empty(values.shape, dtype=np.int64),
         changes=np.empty(values.shape, dtype=np.int64),
     )
-    _stuck(
-        rows,
-        values,
-        state["value"],
-        state["repeats"],
-        state["longest"],
-        state["changes"],
-        out.score,
-        out.worst,
-        out.longest,
-        out.changes,
-    )
+    _stuck(rows, values, state, out)
     return out
 
 
@@ -145,28 +142,19 @@ def silent(state: Arrays, size: int, at: int, at_least: int) -> NDArray[np.float
     out = np.zeros(size)
     out[known] = quiet / allowed
     over = out >= 1.0
-    out[over] = _told(out[over])
+    out[over] = _rounded(out[over])
     return out
 
 
-def _told(score: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rounded(score: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return scores as they are compared and stored: rounded and bounded, like a model's."""
     return np.minimum(significant(score), MAX_SCORE)
 
 
 @kernel
-def _stuck(
-    rows: NDArray[np.int32],
-    values: NDArray[np.float64],
-    last: NDArray[np.float64],
-    repeats: NDArray[np.int64],
-    longest: NDArray[np.int64],
-    changes: NDArray[np.int64],
-    out_score: NDArray[np.float64],
-    out_worst: NDArray[np.float64],
-    out_longest: NDArray[np.int64],
-    out_changes: NDArray[np.int64],
-) -> None:
+def _stuck(rows: NDArray[np.int32], values: NDArray[np.float64], state: StuckState, out: Stuck) -> None:
+    last, repeats, longest, changes = state.value, state.repeats, state.longest, state.changes
+    score, worst, longest_then, changes_then = out.score, out.worst, out.longest, out.changes
     n, channels = values.shape
     for i in range(n):
         r = rows[i]
@@ -185,7 +173,7 @@ def _stuck(
                 last[r, c] = x
             if changes[r, c] >= STUCK_CHANGES:
                 # A quotient of whole numbers has no digits that need rounding.
-                out_score[i, c] = min(repeats[r, c] / allowed, MAX_SCORE)
-                out_worst[i] = max(out_worst[i], out_score[i, c])
-            out_longest[i, c] = longest[r, c]
-            out_changes[i, c] = changes[r, c]
+                score[i, c] = min(repeats[r, c] / allowed, MAX_SCORE)
+                worst[i] = max(worst[i], score[i, c])
+            longest_then[i, c] = longest[r, c]
+            changes_then[i, c] = changes[r, c]

@@ -73,11 +73,11 @@ def rows(
 
     Args:
         features: Names from `FEATURES`, or ``lag_<k>``.
-        walk: What was known before each reading; with lagged values for `lags_of(features)`.
+        walk: What was known before each reading; with lagged values for these features.
         channels: Positions of the wanted channels, in the model's order.
         window: Readings that the window holds when full.
     """
-    lags = lags_of(features)
+    lags = walk.lags.tolist()
     with np.errstate(over="ignore"):
         blocks = [
             FEATURES[name](walk) if name in FEATURES else walk.lagged[:, lags.index(int(name[4:]))]
@@ -109,5 +109,5 @@ def of_history(
     table = Table(windows.columns(window), values.shape[1])
     for _ in range(int(devices.max(initial=-1)) + 1):
         table.add()
-    walked = windows.walk(table.arrays, devices, values, ts, lags_of(features))
+    walked = windows.walk(table.record(windows.WindowState), devices, values, ts, lags_of(features))
     return rows(features, walked, np.arange(values.shape[1]), window)

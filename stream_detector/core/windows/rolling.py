@@ -14,8 +14,7 @@ the sums nor in the "previous value".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,11 +22,9 @@ from stream_detector.core.devices.table import Column
 from stream_detector.core.kernel import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-
-    from stream_detector.core.devices.table import Arrays
 
 LARGEST = float(np.finfo(np.float32).max)
 """What is farther from the offset is kept as this, so that no sum becomes infinite."""
@@ -55,8 +52,22 @@ def columns(window: int) -> Mapping[str, Column]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
+class WindowState(NamedTuple):
+    """The arrays of `columns`: (devices, channels) unless said."""
+
+    ring: NDArray[np.float32]  # (devices, channels, window)
+    offset: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    m2: NDArray[np.float64]
+    known: NDArray[np.int32]
+    last: NDArray[np.float64]
+    last_ts: NDArray[np.int64]
+    interval: NDArray[np.float64]
+    length: NDArray[np.int32]  # (devices,)
+    head: NDArray[np.int32]  # (devices,)
+
+
+class Walk(NamedTuple):
     """What was known of each reading's device just before it; all (n, channels) unless said.
 
     Attributes:
@@ -66,6 +77,7 @@ class Walk:
         mean: Mean of the window.
         deviation: Standard deviation of the window (of the population).
         length: Readings in the window, (n,).
+        lags: How many readings back the lagged values are, (lags,).
         lagged: The values of so many readings ago, (n, lags, channels).
     """
 
@@ -74,65 +86,50 @@ class Walk:
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
     length: NDArray[np.int32]
+    lags: NDArray[np.int64]
     lagged: NDArray[np.float64]
+
+    @classmethod
+    def blank(cls, n: int, channels: int, lags: Sequence[int]) -> Walk:
+        """Return a walk through n readings that nothing is known about yet."""
+        return cls(
+            values=np.empty((n, channels)),
+            previous=np.empty((n, channels)),
+            mean=np.empty((n, channels)),
+            deviation=np.empty((n, channels)),
+            length=np.empty(n, dtype=np.int32),
+            lags=np.array(lags, dtype=np.int64),
+            lagged=np.empty((n, len(lags), channels)),
+        )
 
 
 def walk(
-    state: Arrays,
+    state: WindowState,
     rows: NDArray[np.int32],
     values: NDArray[np.float64],
     ts: NDArray[np.int64],
-    lags: tuple[int, ...] = (),
+    lags: Sequence[int] = (),
 ) -> Walk:
     """Append a batch in arrival order and return what was known before each reading.
 
     Args:
-        state: Arrays of `columns`, changed in place.
+        state: Changed in place.
         rows: The device's row of each reading, (n,).
         values: Channel values, NaN where not reported, (n, channels).
         ts: Event time, µs, (n,).
         lags: How many readings back the lagged values are wanted; each at most the window.
     """
-    n, channels = values.shape
-    out = Walk(
-        values=np.empty((n, channels)),
-        previous=np.empty((n, channels)),
-        mean=np.empty((n, channels)),
-        deviation=np.empty((n, channels)),
-        length=np.empty(n, dtype=np.int32),
-        lagged=np.empty((n, len(lags), channels)),
-    )
-    _walk(
-        rows,
-        values,
-        ts,
-        np.array(lags, dtype=np.int64),
-        state["ring"],
-        state["offset"],
-        state["mean"],
-        state["m2"],
-        state["known"],
-        state["last"],
-        state["last_ts"],
-        state["interval"],
-        state["length"],
-        state["head"],
-        out.values,
-        out.previous,
-        out.mean,
-        out.deviation,
-        out.length,
-        out.lagged,
-    )
+    out = Walk.blank(len(values), values.shape[1], lags)
+    _walk(rows, values, ts, state, out)
     return out
 
 
-def readings_of(state: Arrays, row: int) -> NDArray[np.float64]:
+def readings_of(state: WindowState, row: int) -> NDArray[np.float64]:
     """Return a device's window, oldest first, (length, channels); NaN where not reported."""
-    length, head = int(state["length"][row]), int(state["head"][row])
-    capacity = state["ring"].shape[2]
+    length, head = int(state.length[row]), int(state.head[row])
+    capacity = state.ring.shape[2]
     order = (head - length + np.arange(length)) % capacity
-    out: NDArray[np.float64] = state["ring"][row][:, order].T.astype(np.float64) + state["offset"][row]
+    out: NDArray[np.float64] = state.ring[row][:, order].T.astype(np.float64) + state.offset[row]
     return out
 
 
@@ -154,28 +151,18 @@ def _sums(values: NDArray[np.float32]) -> tuple[float, float]:
 
 
 @kernel
-def _walk(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts it would be several
+def _walk(  # noqa: C901, PLR0912, PLR0915 - one pass over memory; in parts it takes more than twice as long
     rows: NDArray[np.int32],
     values: NDArray[np.float64],
     ts: NDArray[np.int64],
-    lags: NDArray[np.int64],
-    ring: NDArray[np.float32],
-    offset: NDArray[np.float64],
-    mean: NDArray[np.float64],
-    m2: NDArray[np.float64],
-    known: NDArray[np.int32],
-    last: NDArray[np.float64],
-    last_ts: NDArray[np.int64],
-    interval: NDArray[np.float64],
-    length: NDArray[np.int32],
-    head: NDArray[np.int32],
-    out_values: NDArray[np.float64],
-    out_previous: NDArray[np.float64],
-    out_mean: NDArray[np.float64],
-    out_deviation: NDArray[np.float64],
-    out_length: NDArray[np.int32],
-    out_lagged: NDArray[np.float64],
+    state: WindowState,
+    out: Walk,
 ) -> None:
+    ring, offset, mean, m2, known = state.ring, state.offset, state.mean, state.m2, state.known
+    last, last_ts, interval = state.last, state.last_ts, state.interval
+    length, head = state.length, state.head
+    out_values, out_previous, out_mean, out_deviation = out.values, out.previous, out.mean, out.deviation
+    out_length, lags, out_lagged = out.length, out.lags, out.lagged
     n, channels = values.shape
     capacity = ring.shape[2]
     for i in range(n):

@@ -196,3 +196,25 @@ def test_only_what_can_change_an_event_is_kept(seen: str, oldest: int, remembere
     copied = kept(track, START + oldest * SECOND, policy)
     found = "" if copied is None else "x" * len(copied.anomalous) + "a" * (copied.alert is not None)
     assert found == remembered
+
+
+def test_a_reading_that_does_not_carry_the_channel_is_not_counted() -> None:
+    """Neither for N of M nor until the end: a device that sends each channel alone has a life a channel."""
+    policy = AlertPolicy(raise_n=2, raise_m=2, clear_after=2)
+    track, out = Track(), ""
+    for i, letter in enumerate("x__x_.__x.__."):  # _ carries other channels
+        at = START + i * SECOND
+        seen = Observation(at, at, i, SCORES.get(letter, 0.2), letter == "x", carries=letter != "_")
+        out += LETTERS[step(track, seen, policy, NAME)]
+    assert out == "---R--------C"
+
+
+def test_an_alert_knows_what_holds_it() -> None:
+    """Channels that join later stand after those that raised it, each once; a relapse begins anew."""
+    policy = AlertPolicy(raise_n=2, raise_m=2, clear_after=1, update_every=0)
+    track, held = Track(), []
+    for i, channels in enumerate((["a"], ["b", "a"], ["c"], [], ["b"], ["b"])):
+        at = START + i * SECOND
+        step(track, Observation(at, at, i, 1.0, bool(channels), tuple(channels)), policy, NAME)
+        held.append(track.alert.channels if track.alert else None)
+    assert held == [None, ("a", "b"), ("a", "b", "c"), ("a", "b", "c"), ("a", "b", "c"), ("b",)]

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_detector.core.devices.registry import CADENCE_KNOWN, Devices
+from stream_detector.core.devices.acceptance import CADENCE_KNOWN
+from stream_detector.core.devices.registry import Devices
 from stream_detector.core.events import Counts
 from stream_detector.core.pipeline import Pipeline
 from stream_detector.core.spec import StreamSpec
@@ -39,7 +40,7 @@ def identity(*readings: Reading) -> list[int]:
 
 
 @dataclass
-class PlainAdmission:
+class PlainAcceptance:
     """Remembers the last 32 readings of one device and says what becomes of the next."""
 
     lateness: int
@@ -91,7 +92,7 @@ _readings = st.lists(
 @settings(max_examples=60, deadline=None)
 def test_agrees_with_the_plain_version(readings: list[Reading], lateness: int) -> None:
     """A reading is accepted once, and late or a duplicate exactly as the plain version says."""
-    plain = PlainAdmission(lateness)
+    plain = PlainAcceptance(lateness)
     assert accept(readings, lateness)[0] == [plain.judge(reading) for reading in readings]
 
 

@@ -248,11 +248,9 @@ def of(pipeline: Pipeline, device: str = "d1") -> DeviceState:
 
 
 def cell(pipeline: Pipeline, name: str, device: str = "d1") -> Any:
-    """Return a device's cell in the table of its layout."""
-    stream = pipeline.streams["s"]
-    table = stream.devices.table
-    slot = stream.devices.slot_of[device]
-    return stream.layouts[table["layout"][slot]].table[name][table["row"][slot]]
+    """Return a device's cell in one of the tables of its layout."""
+    layout, row = pipeline.streams["s"].place_of(device) or pytest.fail(f"{device} has no layout")
+    return next(table[name][row] for _, table in layout.tables() if name in table.arrays)
 
 
 def test_a_state_is_a_value() -> None:
@@ -556,13 +554,13 @@ def test_an_alert_that_is_dropped_takes_its_beginnings_along() -> None:
 
 
 def test_an_alert_under_another_id_is_replaced() -> None:
-    """One of them was told, so that one counts."""
+    """One of them was published, so that one counts."""
     pipeline = pump()
     (raised,) = told(pipeline)
     stored = replace(raised, id="f" * 24)
     assert pipeline.streams["s"].reconcile([stored]) == 1
     assert pipeline.streams["s"].open_alerts() == [stored]
-    assert of(pipeline).told == (("f" * 24, "critical", False),)
+    assert of(pipeline).published == (("f" * 24, "critical", False),)
 
 
 @pytest.mark.parametrize("kind", ["range", "silence"])
@@ -582,8 +580,8 @@ def test_an_alert_of_an_unknown_device_can_end(kind: Any) -> None:
     assert pipeline.streams["s"].census()["warming_up"] == 1
 
 
-def test_a_model_can_only_be_set_for_a_role_that_there_is() -> None:
-    """A shadow must not replace the live model."""
+def test_a_stream_is_never_without_a_live_detector() -> None:
+    """A detector beside it may go, the live one can only be replaced."""
     pipeline = pump()
-    with pytest.raises(ValueError, match="the role 'shadow', only for 'live'"):
-        pipeline.process(ModelSet(START, "s", "shadow", "light"))
+    with pytest.raises(ValueError, match="stream s cannot be without a live detector"):
+        pipeline.process(ModelSet(START, "s", "live", ""))

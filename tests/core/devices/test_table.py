@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -66,15 +66,31 @@ def test_a_row_moves_to_a_wider_table() -> None:
     assert wide["ring"][target].tolist() == [[4, 5, 6], [0, 0, 0], [1, 2, 3]]
 
 
-def test_columns_can_be_exchanged() -> None:
-    """What is put in has rows for all devices; the rest stays."""
+def test_rows_can_be_given_out_by_another_table() -> None:
+    """A table that holds as many rows as another has a blank one for each of its devices."""
+    table = Table({"score": Column(np.float64, fill=1)})
+    for rows in (1, 5, 3, 100):
+        table.hold(rows)
+    table["score"][99] = 4.0
+    table.blank(99)
+    assert (table.size, table["score"][:100].tolist()) == (100, [1.0] * 100)
+
+
+class _Counted(NamedTuple):
+    count: Any
+    last: Any
+
+
+def test_a_record_is_the_arrays_as_they_are_now() -> None:
+    """It is one object until the table grows, and never one of arrays that the table has left."""
     table = Table(COLUMNS, 2)
-    row = table.add()
-    table["count"][row] = 4
-    table.replace({"score": Column(np.float64, fill=1)}, drop=["ring"])
-    assert sorted(table.arrays) == ["count", "last", "score"]
-    assert (table["count"][row], table["score"][row]) == (4, 1.0)
-    assert len(table["score"]) == len(table["count"])
+    table.add()
+    record = table.record(_Counted)
+    assert table.record(_Counted) is record
+    for _ in range(100):
+        table.add()
+    assert table.record(_Counted).count is table["count"]
+    assert table.record(_Counted).last is table["last"]
 
 
 def test_selected_readings_are_the_same_readings() -> None:

@@ -48,7 +48,12 @@ def stuck(values: list[float]) -> list[float]:
     table = Table(rules.STUCK_COLUMNS, 1)
     table.add()
     column = np.array(values)[:, None]
-    return [float(x) for x in rules.stuck(table.arrays, np.zeros(len(values), np.int32), column).score[:, 0]]
+    return [
+        float(x)
+        for x in rules.stuck(table.record(rules.StuckState), np.zeros(len(values), np.int32), column).score[
+            :, 0
+        ]
+    ]
 
 
 LIVELY = [float(k) for k in range(30)]
@@ -97,7 +102,7 @@ def test_what_was_usual_is_told_with_each_reading() -> None:
     table = Table(rules.STUCK_COLUMNS, 1)
     table.add()
     values = np.array([1.0, 1.0, 1.0, 2.0, 3.0])[:, None]
-    got = rules.stuck(table.arrays, np.zeros(5, np.int32), values)
+    got = rules.stuck(table.record(rules.StuckState), np.zeros(5, np.int32), values)
     assert got.longest[:, 0].tolist() == [0, 0, 0, 2, 2]
     assert got.changes[:, 0].tolist() == [0, 0, 0, 1, 2]
 

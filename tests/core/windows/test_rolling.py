@@ -11,6 +11,7 @@ import pytest
 from stream_detector.core.devices.table import Table
 from stream_detector.core.windows import features
 from stream_detector.core.windows import rolling as windows
+from stream_detector.core.windows.rolling import WindowState
 from tests.core.strategies import SECOND
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def test_what_was_known_before_each_reading(window: int, seed: int) -> None:
     values[random.random((n, channels)) < 0.3] = np.nan
     ts = np.cumsum(random.choice([0, SECOND, 9 * SECOND], n, p=[0.1, 0.8, 0.1]))
     state = table(window, channels, devices)
-    got = windows.walk(state.arrays, rows, values, ts, lags)
+    got = windows.walk(state.record(WindowState), rows, values, ts, lags)
 
     plain = [[PlainWindow(window) for _ in range(channels)] for _ in range(devices)]
     for i, row in enumerate(rows):
@@ -100,7 +101,7 @@ def test_what_was_known_before_each_reading(window: int, seed: int) -> None:
             channel.append(x, int(ts[i]))
     for row in range(devices):
         kept = np.array([list(channel.values) for channel in plain[row]], dtype=np.float64)
-        np.testing.assert_array_equal(windows.readings_of(state.arrays, row), kept.T)
+        np.testing.assert_array_equal(windows.readings_of(state.record(WindowState), row), kept.T)
 
 
 @pytest.mark.parametrize("base", [0.0, 1e12, -1e12])
@@ -109,7 +110,7 @@ def test_sums_do_not_drift(base: float) -> None:
     n, window = 100_000, 60
     values = base + np.random.default_rng(1).normal(0.0, 1.0, (n, 1)).cumsum(axis=0)
     state = table(window, 1)
-    walk = windows.walk(state.arrays, np.zeros(n, dtype=np.int32), values, np.arange(n) * SECOND)
+    walk = windows.walk(state.record(WindowState), np.zeros(n, dtype=np.int32), values, np.arange(n) * SECOND)
     for i in (window, n // 2, n - 1):
         assert walk.mean[i, 0] - base == pytest.approx(values[i - window : i, 0].mean() - base, abs=1e-3)
         assert walk.deviation[i, 0] == pytest.approx(values[i - window : i, 0].std(), rel=1e-4)
@@ -126,8 +127,8 @@ def test_a_spike_leaves_no_trace(size: float) -> None:
     spiked = quiet.copy()
     spiked[window + 3] = size
     rows, ts = np.zeros(len(quiet), dtype=np.int32), np.arange(len(quiet)) * SECOND
-    want = windows.walk(table(window, 1).arrays, rows, quiet, ts)
-    got = windows.walk(table(window, 1).arrays, rows, spiked, ts)
+    want = windows.walk(table(window, 1).record(WindowState), rows, quiet, ts)
+    got = windows.walk(table(window, 1).record(WindowState), rows, spiked, ts)
     after = slice(3 * window + 4, None)
     np.testing.assert_allclose(got.mean[after], want.mean[after], rtol=1e-12)
     np.testing.assert_allclose(got.deviation[after], want.deviation[after], rtol=1e-9)
@@ -141,7 +142,10 @@ def test_a_line_that_became_flat_has_no_deviation(flat: float) -> None:
     noise = np.random.default_rng(3).normal(0.0, 1.0, 40)
     values = np.concatenate((noise, np.full(3 * window, flat)))[:, None]
     walk = windows.walk(
-        table(window, 1).arrays, np.zeros(len(values), dtype=np.int32), values, np.arange(len(values))
+        table(window, 1).record(WindowState),
+        np.zeros(len(values), dtype=np.int32),
+        values,
+        np.arange(len(values)),
     )
     after = slice(40 + window, None)
     assert (walk.deviation[after] == 0.0).all()
@@ -152,7 +156,7 @@ def test_a_line_that_became_flat_has_no_deviation(flat: float) -> None:
 def test_a_window_can_be_empty_of_a_channel() -> None:
     """A channel that is silent for a whole window has no mean, and starts anew without a residue."""
     values = np.array([[1e9]] * 3 + [[np.nan]] * 5 + [[1.0]])
-    walk = windows.walk(table(3, 1).arrays, np.zeros(9, dtype=np.int32), values, np.arange(9))
+    walk = windows.walk(table(3, 1).record(WindowState), np.zeros(9, dtype=np.int32), values, np.arange(9))
     assert np.isnan(walk.mean[6:, 0]).all()
     assert np.isnan(walk.deviation[6:, 0]).all()
 

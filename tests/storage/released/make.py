@@ -1,7 +1,7 @@
 """Writes `schema-2/state.db`: ``python -m tests.storage.released.make``.
 
 The files are kept as they are for ever: what a release has written, every later one must read. A new
-schema gets a folder of its own; what the older ones hold is told here, too.
+schema gets a folder of its own; what the older ones hold stands here, too.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ STATES = [
                 9, [(8, Observation(AT, AT, 2**64 - 1, 1.25, anomalous=True))], 1, ALERT, held_back=True
             )
         },
-        told=(("4d9243edcfdcfdf39f75038b", "critical", True),),
+        published=(("4d9243edcfdcfdf39f75038b", "critical", True),),
     ),
     DeviceState(device="pümp 2", tags={}, layout=LAYOUT, row=bytes(24)),
 ]
@@ -137,7 +137,7 @@ EXPECTED: dict[str, Any] = {
 _UNSEEN = replace(
     STATES[0],
     tracks={"point": replace(STATES[0].tracks["point"], alert=replace(ALERT, acknowledged=False))},
-    told=((ALERT.id, "critical", False),),
+    published=((ALERT.id, "critical", False),),
 )
 EXPECTED_1 = {
     **EXPECTED,

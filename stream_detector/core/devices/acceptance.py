@@ -1,0 +1,229 @@
+"""Acceptance: for each reading, in arrival order, whether it is new, a duplicate or late.
+
+A reading changes its window exactly once, however often the broker delivers it. A device remembers its
+last 32 identities, and what is not newer than a forgotten one counts as late: it may have been here
+before. A number above all those of the newest time proves that it was not, so a device with a coarse
+clock that numbers its readings may report any number of them at one time; one that does not, 33.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from stream_detector.core.devices.registry import NEVER, REMEMBERED
+from stream_detector.core.kernel import kernel
+from stream_detector.core.records import NO_SEQ
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stream_detector.core.devices.table import Table
+    from stream_detector.core.records import Readings
+
+ACCEPTED, LATE, DUPLICATE = 0, 1, 2
+CADENCE_DECAY = 0.99
+CADENCE_GROWTH = 2.0
+"""One gap can at most double a known cadence, so that an outage is not learned as usual."""
+CADENCE_KNOWN = 20
+RENUMBERED = 1_000_000
+"""A sequence that leaps by more has been numbered anew; nothing was lost."""
+
+
+class Seen(NamedTuple):
+    """The arrays of `registry.COLUMNS` that acceptance owns, (devices,) unless said."""
+
+    newest: NDArray[np.int64]
+    identities: NDArray[np.uint64]  # (devices, REMEMBERED)
+    identity_ts: NDArray[np.int64]  # (devices, REMEMBERED)
+    accepted: NDArray[np.int64]
+    forgotten: NDArray[np.int64]
+    seq: NDArray[np.int64]
+    highest: NDArray[np.int64]
+    heard: NDArray[np.int64]
+    unheard: NDArray[np.int64]
+    cadence: NDArray[np.float64]
+    arrivals: NDArray[np.int64]
+
+
+class Given(NamedTuple):
+    """What the readings of a batch say of themselves, (n,)."""
+
+    ts: NDArray[np.int64]
+    arrival: NDArray[np.int64]
+    seq: NDArray[np.int64]
+    identity: NDArray[np.uint64]
+
+
+class Acceptance(NamedTuple):
+    """What became of the readings of a batch, (n,) each unless said.
+
+    Attributes:
+        verdict: `ACCEPTED`, `LATE` or `DUPLICATE`.
+        cadence: The device's cadence just after each reading, µs.
+        arrivals: How many times between arrivals it was learned from.
+        missing: How many numbers are missing in the devices' sequences, (1,): one for all.
+    """
+
+    verdict: NDArray[np.int8]
+    cadence: NDArray[np.float64]
+    arrivals: NDArray[np.int64]
+    missing: NDArray[np.int64]
+
+
+def accept(
+    devices: Table,
+    slots: NDArray[np.int32],
+    readings: Readings,
+    identity: NDArray[np.uint64],
+    lateness: int,
+) -> Acceptance:
+    """Judge a batch in arrival order.
+
+    Args:
+        devices: Has the arrays of `Seen`, changed in place.
+        slots: Slot of each reading, (n,).
+        readings: The batch.
+        identity: What tells one reading from another, (n,).
+        lateness: How much older than the newest a reading may be, µs.
+    """
+    n = len(slots)
+    out = Acceptance(
+        np.empty(n, dtype=np.int8),
+        np.empty(n),
+        np.empty(n, dtype=np.int64),
+        np.zeros(1, dtype=np.int64),
+    )
+    given = Given(readings.ts, readings.arrival, readings.seq, identity)
+    _accept(slots, given, lateness, devices.record(Seen), out)
+    return out
+
+
+def identities(
+    readings: Readings,
+    offsets: NDArray[np.int64],
+    channel_hash: NDArray[np.uint64],
+    starts: NDArray[np.int64],
+) -> NDArray[np.uint64]:
+    """Return 64 bits that tell a device's readings apart, (n,).
+
+    They come from the event time and the device's own number where it gives one, else the values
+    (each with its channel, in any order); plus the place in a list.
+
+    Args:
+        readings: The batch.
+        offsets: Its `Readings.offsets`.
+        channel_hash: Hash of each channel name, for the column sets of the batch one after another.
+        starts: Where each column set begins in `channel_hash`, (sets,).
+    """
+    out = np.empty(len(readings), dtype=np.uint64)
+    _identify(
+        readings.ts,
+        readings.seq,
+        readings.index,
+        readings.values.view(np.uint64),
+        offsets,
+        readings.shapes,
+        channel_hash,
+        starts,
+        out,
+    )
+    return out
+
+
+@kernel
+def _mix(x: np.uint64) -> np.uint64:
+    """Scatter 64 bits (the finaliser of SplitMix64, Steele et al., OOPSLA 2014)."""
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
+
+
+@kernel
+def _identify(
+    ts: NDArray[np.int64],
+    seq: NDArray[np.int64],
+    index: NDArray[np.int32],
+    values: NDArray[np.uint64],
+    offsets: NDArray[np.int64],
+    shapes: NDArray[np.int32],
+    channel_hash: NDArray[np.uint64],
+    starts: NDArray[np.int64],
+    out: NDArray[np.uint64],
+) -> None:
+    not_a_number = np.uint64(0x7FF8000000000000)
+    for i in range(ts.shape[0]):
+        if seq[i] != NO_SEQ:
+            what = _mix(np.uint64(seq[i]) ^ np.uint64(0x9E3779B97F4A7C15))
+        else:
+            what = np.uint64(0)
+            for k in range(offsets[i + 1] - offsets[i]):
+                bits = values[offsets[i] + k]
+                if bits & np.uint64(0x7FFFFFFFFFFFFFFF) < not_a_number:
+                    # A sum, so that the order of the channels does not matter.
+                    what += _mix(channel_hash[starts[shapes[i]] + k] ^ _mix(bits))
+        out[i] = _mix(_mix(np.uint64(ts[i])) ^ what ^ (np.uint64(index[i]) << np.uint64(1)))
+
+
+@kernel
+def _accept(  # noqa: C901 - each reading is judged by all that came before it
+    slots: NDArray[np.int32], given: Given, lateness: int, seen: Seen, out: Acceptance
+) -> None:
+    newest, highest, forgotten = seen.newest, seen.highest, seen.forgotten
+    identities, identity_ts, accepted = seen.identities, seen.identity_ts, seen.accepted
+    heard, unheard, cadence, arrivals = seen.heard, seen.unheard, seen.cadence, seen.arrivals
+    last_seq = seen.seq
+    given_ts, given_seq, given_identity, arrival = given.ts, given.seq, given.identity, given.arrival
+    verdict, cadence_then, arrivals_then = out.verdict, out.cadence, out.arrivals
+    missing = 0
+    for i in range(slots.shape[0]):
+        s, ts, seq, identity = slots[i], given_ts[i], given_seq[i], given_identity[i]
+        before = newest[s]
+        deaf = unheard[s]
+        quiet = 0 if heard[s] == NEVER else arrival[i] - heard[s] - deaf
+        heard[s] = max(heard[s], arrival[i])
+        unheard[s] = 0
+        cadence_then[i] = cadence[s]
+        arrivals_then[i] = arrivals[s]
+        # Known already, or too old?
+        known = False
+        if ts <= before:
+            for k in range(min(accepted[s], REMEMBERED)):
+                known = known or identities[s, k] == identity
+        if known:
+            verdict[i] = DUPLICATE
+            continue
+        surely_new = ts > before or (ts == before and seq > highest[s])
+        if not surely_new and (ts < before - lateness or ts <= forgotten[s]):
+            verdict[i] = LATE
+            continue
+        # Accepted.
+        verdict[i] = ACCEPTED
+        place = accepted[s] % REMEMBERED
+        if accepted[s] >= REMEMBERED:
+            forgotten[s] = max(forgotten[s], identity_ts[s, place])
+        identities[s, place] = identity
+        identity_ts[s, place] = ts
+        accepted[s] += 1
+        if surely_new:
+            newest[s], highest[s] = ts, seq
+        if seq != NO_SEQ:
+            ahead = seq - last_seq[s] - 1  # wraps around for numbers at both ends of int64
+            if last_seq[s] != NO_SEQ and seq > last_seq[s] and 0 <= ahead < RENUMBERED:
+                missing += ahead
+            last_seq[s] = seq
+        # How often the device speaks: elements of one list share an arrival and do not count; a
+        # backlog arrives in no time, but its event times keep the true pace.
+        if before != NEVER and quiet > 0:
+            gap = float(max(quiet, ts - before - deaf))
+            if arrivals[s] >= CADENCE_KNOWN:
+                gap = min(gap, CADENCE_GROWTH * cadence[s])
+            cadence[s] = max(gap, CADENCE_DECAY * cadence[s])
+            arrivals[s] += 1
+            cadence_then[i] = cadence[s]
+            arrivals_then[i] = arrivals[s]
+    out.missing[0] = missing
