@@ -125,6 +125,11 @@ class Gap:
     start: int
     stop: int
 
+    @property
+    def at(self) -> int:
+        """Return when it is known."""
+        return self.stop
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSet:
@@ -204,3 +209,17 @@ class Forgotten:
 
 
 Record: TypeAlias = Started | Readings | Tick | Gap | ModelSet | Acknowledged | Feedback | Forgotten
+
+RECORDS: Mapping[str, type[Record]] = {
+    "started": Started,
+    "readings": Readings,
+    "tick": Tick,
+    "gap": Gap,
+    "model": ModelSet,
+    "acknowledged": Acknowledged,
+    "feedback": Feedback,
+    "forgotten": Forgotten,
+}
+"""Every type of record by the name that it has in a journal."""
+STANDING = (Started, Gap, ModelSet)
+"""Records that concern devices which are only on disk, too: they outlive the trimming of the journal."""

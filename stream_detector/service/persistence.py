@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from stream_detector.core.events import AlertChanged, DeviceForgotten
 from stream_detector.core.records import (
@@ -26,8 +26,8 @@ from stream_detector.core.records import (
     Started,
     Tick,
 )
+from stream_detector.storage.change import Change
 from stream_detector.storage.dirty import LARGEST_SLICE, Dirty
-from stream_detector.storage.store import Change
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -228,6 +228,8 @@ class Persistence:
                 in_journal = record.stream in self._kept
                 self._urgent = self._urgent or in_journal
                 self._sync = self._sync or in_journal
+            case _:
+                assert_never(record)
         if in_journal:
             self._position += 1
             self._change.records.append((self._position, record))

@@ -16,17 +16,7 @@ import numpy as np
 
 from stream_detector.core.alerts.machine import Alert, Observation, Track
 from stream_detector.core.devices.snapshot import Cell, DeviceState, OpenAlert, RowLayout
-from stream_detector.core.records import (
-    Acknowledged,
-    Feedback,
-    Forgotten,
-    Gap,
-    ModelSet,
-    Readings,
-    Record,
-    Started,
-    Tick,
-)
+from stream_detector.core.records import RECORDS, STANDING, Readings, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,18 +26,7 @@ if TYPE_CHECKING:
 JOURNAL = """(position INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, stream TEXT NOT NULL,
     standing INTEGER NOT NULL, content BLOB NOT NULL, sum INTEGER NOT NULL)"""
 """The columns of a journal; `at` is the service clock, µs."""
-STANDING = ("gap", "model", "started")
-"""Kinds of records that concern every device, and so outlive the trimming of the journal."""
-
-_SMALL: Mapping[str, Any] = {
-    "acknowledged": Acknowledged,
-    "feedback": Feedback,
-    "forgotten": Forgotten,
-    "gap": Gap,
-    "model": ModelSet,
-    "started": Started,
-    "tick": Tick,
-}
+_KIND_OF = {type_: kind for kind, type_ in RECORDS.items()}
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -69,26 +48,19 @@ def checksum(*parts: object) -> int:
 
 def record_row(position: int, record: Record) -> tuple[Any, ...]:
     """Return a record as a row of a journal: its columns are `JOURNAL`."""
-    match record:
-        case Readings():
-            at = int(record.arrival[-1]) if len(record) else 0
-            what, content = ("readings", record.stream), _encode_readings(record)
-        case Tick(at):
-            what, content = ("tick", ""), _encode((at,))
-        case Gap(start, at):
-            what, content = ("gap", ""), _encode((start, at))
-        case ModelSet(at, stream, role, name, version, sha256):
-            what, content = ("model", stream), _encode((at, stream, role, name, version, sha256))
-        case Started(at, config_hash):
-            what, content = ("started", ""), _encode((at, config_hash))
-        case Acknowledged(at, stream, device, alert, by, comment):
-            what, content = ("acknowledged", stream), _encode((at, stream, device, alert, by, comment))
-        case Feedback(at, alert, verdict, by, comment):
-            what, content = ("feedback", ""), _encode((at, alert, verdict, by, comment))
-        case Forgotten(at, stream, device):
-            what, content = ("forgotten", stream), _encode((at, stream, device))
-    standing = int(what[0] in STANDING)
-    return position, at, *what, standing, content, checksum(position, at, *what, content)
+    if isinstance(record, Readings):
+        at, content = int(record.arrival[-1]) if len(record) else 0, _encode_readings(record)
+    else:
+        at, content = record.at, _encode([getattr(record, name) for name in record.__slots__])
+    what = _KIND_OF[type(record)], getattr(record, "stream", "")
+    return (
+        position,
+        at,
+        *what,
+        int(isinstance(record, STANDING)),
+        content,
+        checksum(position, at, *what, content),
+    )
 
 
 def record_from(row: tuple[Any, ...]) -> Record | None:
@@ -98,7 +70,7 @@ def record_from(row: tuple[Any, ...]) -> Record | None:
         return None
     if kind == "readings":
         return _decode_readings(content)
-    found: Record = _SMALL[kind](*_decode(content))
+    found: Record = RECORDS[kind](*_decode(content))
     return found
 
 

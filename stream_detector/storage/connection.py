@@ -68,14 +68,14 @@ class Connection:
         row = self.run(sql, values).fetchone()
         return None if row is None else row[0]
 
-    def bites(self, sql: str, after: int, size: int) -> Iterator[tuple[Any, ...]]:
-        """Read a long list bite by bite, so that no read stays open while its rows are used.
+    def chunks(self, sql: str, after: int, size: int) -> Iterator[tuple[Any, ...]]:
+        """Read a long list chunk by chunk, so that no read stays open while its rows are used.
 
         Args:
             sql: A query for rows that begin with a number, ascending; its values are the number to
                 begin after, and how many rows.
             after: The number to begin after.
-            size: Rows a bite.
+            size: Rows a chunk.
         """
         while rows := self.run(sql, (after, size)).fetchall():
             yield from rows

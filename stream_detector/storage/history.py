@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 FOLDER = "history"
 SEGMENT_BYTES = 64 << 20
 SEGMENT_US = 3_600_000_000
-BITE = 1000
-BITE_BYTES = 1 << 20
+CHUNK = 1000
+CHUNK_BYTES = 1 << 20
 """What is copied in one transaction, in records and in bytes."""
 NAP_S = 0.02
 """Between two of them, so that the disk is free for the commits that somebody waits for."""
@@ -136,8 +136,8 @@ class Historian:
         sql = "SELECT * FROM journal WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
         rows: list[tuple[Any, ...]] = []
         size, offered = 0, self._offered
-        more = self._journal().run(sql, (self._copied, offered, BITE))
-        while size < BITE_BYTES and (row := more.fetchone()):
+        more = self._journal().run(sql, (self._copied, offered, CHUNK))
+        while size < CHUNK_BYTES and (row := more.fetchone()):
             rows.append(row)
             size += len(row[5])
         more.close()  # or the store's log could not begin anew
@@ -247,7 +247,7 @@ def read_journal(
         state_dir: Of the store.
         since: Only records from this time on, service clock, µs.
         stream: Only its records, and those that concern all.
-        left_out: Is told in a sentence what is damaged.
+        left_out: Called with a sentence about what is damaged.
 
     Raises:
         StateError: There is no journal, or its tail cannot be read.

@@ -20,7 +20,7 @@ def acknowledgements(connection: Connection) -> None:
         """CREATE TABLE alerts (
             stream TEXT NOT NULL, device TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL,
             seq INTEGER NOT NULL, started_at INTEGER NOT NULL, severity TEXT NOT NULL, peak REAL NOT NULL,
-            published_at INTEGER NOT NULL, acknowledged INTEGER NOT NULL, sum INTEGER NOT NULL,
+            told_at INTEGER NOT NULL, acknowledged INTEGER NOT NULL, sum INTEGER NOT NULL,
             PRIMARY KEY (stream, device, kind)) WITHOUT ROWID"""
     )
     connection.run_many(
@@ -36,5 +36,26 @@ def acknowledgements(connection: Connection) -> None:
     connection.run("CREATE UNIQUE INDEX replied ON replies (command, said)")
 
 
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: acknowledgements}
+def targets(connection: Connection) -> None:
+    """2 -> 3: messages in the outbox name their target, and two columns have the field's words."""
+    rows = connection.run("SELECT * FROM outbox").fetchall()
+    connection.run("DROP TABLE outbox")
+    connection.run(
+        """CREATE TABLE outbox (
+            number INTEGER PRIMARY KEY, target TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
+            retain INTEGER NOT NULL, at INTEGER NOT NULL, sum INTEGER NOT NULL)"""
+    )
+    connection.run_many(
+        "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)",
+        # What was damaged stays so.
+        [
+            (number, "mqtt", *old, checksum(number, "mqtt", *old) if total == checksum(number, *old) else -1)
+            for number, *old, total in rows
+        ],
+    )
+    connection.run("ALTER TABLE alerts RENAME COLUMN told_at TO published_at")
+    connection.run("ALTER TABLE devices RENAME COLUMN told TO published")
+
+
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: acknowledgements, 2: targets}
 """By the number of the older schema."""

@@ -23,7 +23,7 @@ from stream_detector.storage.migrations import MIGRATIONS
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA = 2
+SCHEMA = 3
 FILE = "state.db"
 LOGS = ("-wal", "-shm")
 LOCK = "lock"
@@ -35,13 +35,13 @@ CREATE = (
     f"CREATE TABLE journal {JOURNAL}",
     """CREATE INDEX standing ON journal (position) WHERE standing = 1""",
     """CREATE TABLE outbox (
-        number INTEGER PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL, retain INTEGER NOT NULL,
-        at INTEGER NOT NULL, sum INTEGER NOT NULL)""",
+        number INTEGER PRIMARY KEY, target TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
+        retain INTEGER NOT NULL, at INTEGER NOT NULL, sum INTEGER NOT NULL)""",
     """CREATE TABLE layouts (id INTEGER PRIMARY KEY, content BLOB NOT NULL)""",
     """CREATE TABLE devices (
         stream TEXT NOT NULL, device TEXT NOT NULL, position INTEGER NOT NULL, resident INTEGER NOT NULL,
         layout INTEGER NOT NULL, cells BLOB NOT NULL, tags BLOB NOT NULL, tracks BLOB NOT NULL,
-        told BLOB NOT NULL, sum INTEGER NOT NULL)""",
+        published BLOB NOT NULL, sum INTEGER NOT NULL)""",
     """CREATE UNIQUE INDEX device ON devices (stream, device)""",
     """CREATE INDEX age ON devices (stream, resident, position, layout)""",
     """CREATE TABLE alerts (

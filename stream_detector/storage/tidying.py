@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 GAPS = 1000
 """So many may stand; `Stream.miss` is called for each of them when an old device comes back."""
-BITE = 2000
+CHUNK = 2000
 """Standing records that are looked at in one transaction, and deleted at most."""
 
 
@@ -31,7 +31,7 @@ def tidy_journal(connection: Connection, trim: int) -> None:
         trim: Later records are needed, whatever they are.
     """
     sql = "SELECT * FROM journal WHERE standing = 1 AND position <= ? ORDER BY position LIMIT ?"
-    rows = connection.run(sql, (trim, BITE)).fetchall()
+    rows = connection.run(sql, (trim, CHUNK)).fetchall()
     if not rows:
         return
     oldest = _oldest_rows(connection)

@@ -28,7 +28,8 @@ from stream_detector.core.records import (
     Tick,
 )
 from stream_detector.outputs.messages import Publication
-from stream_detector.storage.store import Change, Store
+from stream_detector.storage.change import Change
+from stream_detector.storage.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,9 @@ import pytest
 from stream_detector.errors import ConfigurationError, StateError, StorageError
 from stream_detector.storage import history
 from stream_detector.storage.backup import backup
+from stream_detector.storage.change import Change
 from stream_detector.storage.history import Historian, read_journal, segments
-from stream_detector.storage.store import Change, Store
+from stream_detector.storage.store import Store
 from tests.storage.examples import check_prefix, content, story
 from tests.storage.failing import failing
 from tests.storage.test_history import DAY, ROOM, record, write

@@ -16,7 +16,8 @@ import pytest
 
 from stream_detector import failpoints
 from stream_detector.errors import StorageError
-from stream_detector.storage.store import Change, Store
+from stream_detector.storage.change import Change
+from stream_detector.storage.store import Store
 from tests.storage import torn
 from tests.storage.examples import START, check_prefix, content, message, readings, step
 from tests.storage.failing import failing

@@ -14,8 +14,9 @@ import pytest
 from stream_detector.core.records import Gap, ModelSet, Record, Started, Tick
 from stream_detector.errors import StateError
 from stream_detector.storage import history
+from stream_detector.storage.change import Change
 from stream_detector.storage.history import Historian, read_journal, segments
-from stream_detector.storage.store import Change, Store
+from stream_detector.storage.store import Store
 from tests.storage.examples import SECOND, START, plain, readings
 from tests.storage.failing import failing
 
@@ -129,7 +130,7 @@ def test_a_crash_anywhere_moves_nothing_twice(
     tmp_path: Path, store: Store, historian: Callable[..., Historian], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever call fails, in this process or for good: another try moves the rest, and all is read once."""
-    monkeypatch.setattr(history, "BITE", 7)
+    monkeypatch.setattr(history, "CHUNK", 7)
     monkeypatch.setattr(history, "NAP_S", 0)
     for n in count(1):
         first = store.last_position + 1
@@ -313,7 +314,7 @@ def test_without_a_journal_there_is_nothing_to_read(tmp_path: Path) -> None:
     Store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "state.db")) as database:
         database.execute("PRAGMA user_version = 9")
-    with pytest.raises(StateError, match="has schema 9, this version reads 2"):
+    with pytest.raises(StateError, match="has schema 9, this version reads 3"):
         read(tmp_path)
     (tmp_path / "state.db").write_bytes(b"damaged")
     with pytest.raises(StateError, match="file is not a database"):

@@ -17,11 +17,12 @@ import pytest
 
 from stream_detector.errors import StateError, StorageError
 from stream_detector.storage import schema
+from stream_detector.storage.change import Change
 from stream_detector.storage.history import read_journal
-from stream_detector.storage.store import LEAP, Change, Store
+from stream_detector.storage.store import LEAP, Store
 from tests.storage import torn
 from tests.storage.examples import check_prefix, content, story
-from tests.storage.released.make import EXPECTED, EXPECTED_1
+from tests.storage.released.make import EXPECTED, EXPECTED_1, EXPECTED_2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -219,7 +220,7 @@ def test_a_broken_last_position_is_never_used_again(folder: Path) -> None:
 def test_a_newer_schema_is_refused(folder: Path) -> None:
     """An older program does not touch what a newer one wrote."""
     edit(folder, "PRAGMA user_version = 7")
-    words = r"written by a newer version \(schema 7, this one knows 2\): install that version again"
+    words = r"written by a newer version \(schema 7, this one knows 3\): install that version again"
     with pytest.raises(StateError, match=words):
         Store(folder)
     assert (folder / "state.db").exists()
@@ -231,15 +232,15 @@ def _add_column(connection: Connection) -> None:
 
 def test_an_older_schema_is_migrated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A newer program brings the database up to date, once, and leaves a copy of what it was."""
-    monkeypatch.setattr(schema, "SCHEMA", 4)
-    monkeypatch.setitem(schema.MIGRATIONS, 2, _add_column)
-    monkeypatch.setitem(schema.MIGRATIONS, 3, lambda _: None)
+    monkeypatch.setattr(schema, "SCHEMA", 5)
+    monkeypatch.setitem(schema.MIGRATIONS, 3, _add_column)
+    monkeypatch.setitem(schema.MIGRATIONS, 4, lambda _: None)
     for _ in range(2):
         with closing(schema.open_database(folder, allow_empty=False)) as connection:
-            assert connection.one("PRAGMA user_version") == 4
+            assert connection.one("PRAGMA user_version") == 5
             assert connection.one("SELECT sum(tried) FROM outbox") == 0
     monkeypatch.undo()
-    (folder / "state.db.v2").rename(folder / "state.db")
+    (folder / "state.db.v3").rename(folder / "state.db")
     with closing(Store(folder)) as store:
         assert check_prefix(content(store), 6) == 6
 
@@ -252,8 +253,8 @@ def test_a_migration_that_fails_changes_nothing(folder: Path, monkeypatch: pytes
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "SCHEMA", 3)
-        patch.setitem(schema.MIGRATIONS, 2, fail)
+        patch.setattr(schema, "SCHEMA", 4)
+        patch.setitem(schema.MIGRATIONS, 3, fail)
         with pytest.raises(StateError, match="cannot be used"):
             Store(folder)
     with closing(Store(folder)) as store:
@@ -262,14 +263,14 @@ def test_a_migration_that_fails_changes_nothing(folder: Path, monkeypatch: pytes
 
 def test_a_schema_without_a_way_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that is too old is told from a damaged one."""
-    monkeypatch.setattr(schema, "SCHEMA", 4)
-    monkeypatch.setitem(schema.MIGRATIONS, 3, lambda _: None)
-    words = r"too old for this one \(schema 2; this one can read from 3 to 4\)"
+    monkeypatch.setattr(schema, "SCHEMA", 5)
+    monkeypatch.setitem(schema.MIGRATIONS, 4, lambda _: None)
+    words = r"too old for this one \(schema 3; this one can read from 4 to 5\)"
     with pytest.raises(StateError, match=words):
         Store(folder)
 
 
-@pytest.mark.parametrize(("number", "expected"), [(1, EXPECTED_1), (2, EXPECTED)])
+@pytest.mark.parametrize(("number", "expected"), [(1, EXPECTED_1), (2, EXPECTED_2), (3, EXPECTED)])
 def test_what_a_release_wrote_is_read_for_ever(tmp_path: Path, number: int, expected: dict[str, Any]) -> None:
     """A database of any release opens, and says what it said then; the one before is left beside it."""
     shutil.copytree(RELEASED / f"schema-{number}", tmp_path / "state")
@@ -277,7 +278,7 @@ def test_what_a_release_wrote_is_read_for_ever(tmp_path: Path, number: int, expe
         with closing(Store(tmp_path / "state")) as store:
             assert content(store) == expected
             assert store.reply("ack", "transaction 1", 0) == (b"{}" if number > 1 else None)
-    assert (tmp_path / "state" / "state.db.v1").exists() == (number == 1)
+    assert (tmp_path / "state" / f"state.db.v{number}").exists() == (number < schema.SCHEMA)
 
 
 def test_what_was_damaged_stays_damaged(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from stream_detector.core.devices.snapshot import RowLayout
 from stream_detector.core.records import Gap, ModelSet, Started, Tick
 from stream_detector.errors import StorageError
-from stream_detector.storage.store import TRIM, Change, Store
+from stream_detector.storage.change import Change
+from stream_detector.storage.store import Store
+from stream_detector.storage.writer import TRIM
 from tests.storage.examples import (
     EVENTS,
     LAYOUT,
@@ -199,7 +201,7 @@ def test_an_alert_is_open_until_it_clears(store: Store) -> None:
     assert [each.device for each in store.open_alerts()] == ["pump-1"]
 
 
-def test_trimming_takes_small_bites(store: Store) -> None:
+def test_trimming_takes_small_steps(store: Store) -> None:
     """However much is to be deleted, a commit deletes a few hundred records, and the next ones go on."""
     store.commit(Change(records=[(i, Tick(i)) for i in range(1, 3 * TRIM)]))
     store.commit(Change(trim=3 * TRIM - 5))

@@ -1,4 +1,4 @@
-"""Writes `schema-2/state.db`: ``python -m tests.storage.released.make``.
+"""Writes `schema-3/state.db`: ``python -m tests.storage.released.make``.
 
 The files are kept as they are for ever: what a release has written, every later one must read. A new
 schema gets a folder of its own; what the older ones hold stands here, too.
@@ -28,7 +28,8 @@ from stream_detector.core.records import (
     Tick,
 )
 from stream_detector.outputs.messages import Publication
-from stream_detector.storage.store import Change, Store, Waiting
+from stream_detector.storage.change import Change, Waiting
+from stream_detector.storage.store import Store
 from tests.storage.examples import REPLIES, plain
 
 AT = 1_700_000_000_000_000
@@ -106,10 +107,11 @@ RAISED = AlertChanged(
     acknowledged=True,
 )
 MESSAGE = Publication("stream_detector/alert/pumps/pump-1", b'{"a": 1}', retain=True)
+ELSEWHERE = Publication("hook", b"{}", target="elsewhere")
 
 CHANGE = Change(
     records=RECORDS,
-    outbox=[(1, MESSAGE, AT + 6)],
+    outbox=[(1, MESSAGE, AT + 6), (2, ELSEWHERE, AT + 7)],
     alerts=[RAISED],
     rows=[(3, "pumps", STATES[0]), (5, "pumps", STATES[1])],
     evicted=[("pumps", "pümp 2")],
@@ -126,11 +128,11 @@ EXPECTED: dict[str, Any] = {
     "alerts": [
         OpenAlert("pumps", "pump-1", "point", ALERT.id, 2, AT, "critical", 2.5, AT + 2, acknowledged=True)
     ],
-    "outbox": [Waiting(1, MESSAGE, AT + 6)],
+    "outbox": [Waiting(1, MESSAGE, AT + 6), Waiting(2, ELSEWHERE, AT + 7)],
     "deliveries": [(4, 2**63 - 1), (5, 0)],
     "replies": [None] * REPLIES,
     "k": "v",
-    "head": (8, 1, AT + 40),
+    "head": (8, 2, AT + 40),
     "damaged": [],
 }
 
@@ -139,8 +141,10 @@ _UNSEEN = replace(
     tracks={"point": replace(STATES[0].tracks["point"], alert=replace(ALERT, acknowledged=False))},
     published=((ALERT.id, "critical", False),),
 )
+EXPECTED_2 = {**EXPECTED, "outbox": EXPECTED["outbox"][:1], "head": (8, 1, AT + 40)}
+"""The second schema knew no target but the broker."""
 EXPECTED_1 = {
-    **EXPECTED,
+    **EXPECTED_2,
     "records": EXPECTED["records"][:5],
     "rows": [(3, "pumps", _UNSEEN)],
     "evicted": {"pump-0": None, "pump-1": (3, _UNSEEN)},
@@ -150,7 +154,7 @@ EXPECTED_1 = {
 """The first schema had no acknowledgements, and no replies."""
 
 if __name__ == "__main__":
-    folder = Path(__file__).parent / "schema-2"
+    folder = Path(__file__).parent / "schema-3"
     shutil.rmtree(folder, ignore_errors=True)
     store = Store(folder)
     store.commit(CHANGE)
