@@ -120,7 +120,7 @@ def journal_of(settings: Settings, stream: str, since: str | None) -> Iterator[R
     Raises:
         StateError: There is none.
     """
-    from stream_detector.storage.history import read_journal
+    from stream_detector.storage.journal import read_journal
 
     for _, record in read_journal(settings.state_dir, since=since_when(since), stream=stream):
         yield record

@@ -8,7 +8,9 @@ Its one idea: everything that was decided together is one transaction. Read in t
     reader      what stands there, read back
     codec       records and device states <-> bytes
     schema      opening the database: whose, whole, of which version; `migrations` from older ones
-    history     the journal's past, in files of an hour; `tidying` says which records a start still needs
+    history     moves the journal's past into files of an hour (`segments`)
+    tidying     which records a start still needs
+    journal     history and tail, read as one list
     dirty       which device rows are to be written next
     backup      a copy while the service runs
     connection  the one door to SQLite

@@ -22,8 +22,8 @@ from stream_detector.storage.connection import (
     reason_of,
     words_of,
 )
-from stream_detector.storage.history import FOLDER, segments
 from stream_detector.storage.schema import FILE, sync_folder
+from stream_detector.storage.segments import FOLDER, segments
 
 if TYPE_CHECKING:
     from pathlib import Path

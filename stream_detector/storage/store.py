@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from stream_detector import failpoints
 from stream_detector.storage import facts, schema, tidying
 from stream_detector.storage.change import Head
-from stream_detector.storage.history import FOLDER, last_in_history
 from stream_detector.storage.reader import Reader
+from stream_detector.storage.segments import FOLDER, last_in_history
 from stream_detector.storage.writer import Writer
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ from stream_detector.errors import ConfigurationError, StateError, StorageError
 from stream_detector.storage import history
 from stream_detector.storage.backup import backup
 from stream_detector.storage.change import Change
-from stream_detector.storage.history import Historian, read_journal, segments
+from stream_detector.storage.history import Historian
+from stream_detector.storage.journal import read_journal
+from stream_detector.storage.segments import segments
 from stream_detector.storage.store import Store
 from tests.storage.examples import check_prefix, content, story
 from tests.storage.failing import failing

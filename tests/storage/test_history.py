@@ -13,9 +13,11 @@ import pytest
 
 from stream_detector.core.records import Gap, ModelSet, Record, Started, Tick
 from stream_detector.errors import StateError
-from stream_detector.storage import history
+from stream_detector.storage import history, journal
 from stream_detector.storage.change import Change
-from stream_detector.storage.history import Historian, read_journal, segments
+from stream_detector.storage.history import Historian
+from stream_detector.storage.journal import read_journal
+from stream_detector.storage.segments import segments
 from stream_detector.storage.store import Store
 from tests.storage.examples import SECOND, START, plain, readings
 from tests.storage.failing import failing
@@ -156,7 +158,7 @@ def test_a_crash_anywhere_moves_nothing_twice(
 def test_moving_again_changes_nothing(
     tmp_path: Path, store: Store, historian: Callable[..., Historian]
 ) -> None:
-    """A bite whose commit succeeded without saying so is moved once more, and read once."""
+    """A chunk whose commit succeeded without saying so is moved once more, and read once."""
     write(store, 1, 20)
     mover = historian()
     mover.offer(15)
@@ -278,7 +280,7 @@ def test_a_reader_misses_nothing_that_moves_meanwhile(
 ) -> None:
     """While a service writes, moves and deletes, a reader sees every record once, in order."""
     monkeypatch.setattr(history, "NAP_S", 0)
-    monkeypatch.setattr(history, "READ", 5)
+    monkeypatch.setattr(journal, "READ", 5)
     mover = historian()
     write(store, 1, 20)
     found = []

@@ -18,7 +18,7 @@ import pytest
 from stream_detector.errors import StateError, StorageError
 from stream_detector.storage import schema
 from stream_detector.storage.change import Change
-from stream_detector.storage.history import read_journal
+from stream_detector.storage.journal import read_journal
 from stream_detector.storage.store import LEAP, Store
 from tests.storage import torn
 from tests.storage.examples import check_prefix, content, story
