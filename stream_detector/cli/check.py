@@ -1,7 +1,7 @@
 """`stream-detector check`: will this configuration work? A line each, with the remedy where it will not.
 
 `CHECKS` is the list: each takes the settings and yields findings. What a broker is asked stands in
-`stream_detector.mqtt.doctor`.
+`stream_detector.mqtt.broker_check`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from stream_detector.cli import common
 from stream_detector.errors import StreamDetectorError
 from stream_detector.formats.topics import TopicPattern
 from stream_detector.mqtt.broker import EmbeddedBroker
-from stream_detector.mqtt.doctor import Doctor, Finding
+from stream_detector.mqtt.broker_check.check import BrokerCheck
+from stream_detector.mqtt.broker_check.finding import Finding
 from stream_detector.service.scoring_models import load_wanted, model_watcher, wanted_bundles
 from stream_detector.settings import load
 
@@ -171,12 +172,12 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         name: (TopicPattern.parse(stream.topic), stream.qos) for name, stream in settings.streams.items()
     }
     if broker.address.scheme != "embedded":
-        yield from Doctor(broker, settings.topics.base, streams).examine()
+        yield from BrokerCheck(broker, settings.topics.base, streams).examine()
         return
     try:
         with EmbeddedBroker(broker.address.host, broker.address.port) as embedded:
             reach = broker.model_copy(update={"url": embedded.url(broker.protocol)})
-            yield from Doctor(reach, settings.topics.base, streams, embedded=True).examine()
+            yield from BrokerCheck(reach, settings.topics.base, streams, embedded=True).examine()
     except StreamDetectorError as error:
         yield Finding("FAIL", "broker", str(error))
 

@@ -13,7 +13,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from stream_detector.formats.topics import TopicPattern
-from stream_detector.mqtt.doctor import Doctor
+from stream_detector.mqtt.broker_check.check import BrokerCheck
 from stream_detector.mqtt.settings import BrokerSettings
 from tests.brokers import MOSQUITTO, Mosquitto, Peer
 from tests.peers.program import missing
@@ -199,7 +199,7 @@ def test_check_finds_nothing_to_complain_of(secrets: Path, broker: Mosquitto) ->
     """The detector's login may do all that the service does, and the queue is long enough."""
     settings = BrokerSettings.model_validate({"url": broker.url, **login(secrets, "detector")})
     streams = {"plant": (TopicPattern.parse("plant/{site}/{device}/telemetry"), 1)}
-    findings = list(Doctor(settings, "stream_detector", streams).examine())
+    findings = list(BrokerCheck(settings, "stream_detector", streams).examine())
     assert {found.what for found in findings if found.level in {"FAIL", "warn"}} <= {"software"}, findings
 
 

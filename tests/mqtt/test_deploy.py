@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stream_detector.formats.topics import TopicPattern
-from stream_detector.mqtt.doctor import Doctor
+from stream_detector.mqtt.broker_check.check import BrokerCheck
 from stream_detector.mqtt.settings import BrokerSettings
 from tests.brokers import Certificates, Mosquitto, Peer, free_port, wait_for
 
@@ -116,7 +116,7 @@ def test_check_finds_nothing_to_complain_of(shipped: Callable[..., Mosquitto]) -
     broker = shipped()
     settings = BrokerSettings.model_validate({"url": broker.url, **login("detector")})
     streams = {"pumps": (TopicPattern.parse("plant/{site}/{device}/telemetry"), 1)}
-    findings = list(Doctor(settings, "stream_detector", streams).examine())
+    findings = list(BrokerCheck(settings, "stream_detector", streams).examine())
     assert {found.what for found in findings if found.level in {"FAIL", "warn"}} <= {"software"}, findings
     assert {"canary", "publish", "queue"} <= {found.what for found in findings if found.level == "ok"}
 
@@ -182,7 +182,7 @@ def test_with_tls_the_certificate_is_the_login(
         {"url": url, "ca_file": certificates.ca, "cert_file": cert, "key_file": key}
     )
     streams = {"pumps": (TopicPattern.parse("plant/{site}/{device}/telemetry"), 1)}
-    findings = list(Doctor(settings, "stream_detector", streams).examine())
+    findings = list(BrokerCheck(settings, "stream_detector", streams).examine())
     assert {found.what for found in findings if found.level == "FAIL"} == set()
 
 

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stream_detector.mqtt.doctor import DUP, LEAST_OPEN, NO_SUBSCRIBERS, VERSION
+from stream_detector.mqtt.broker_check.finding import NO_SUBSCRIBERS
+from stream_detector.mqtt.broker_check.guest import DUP
+from stream_detector.mqtt.broker_check.keeping import LEAST_OPEN
+from stream_detector.mqtt.broker_check.login import VERSION
 from stream_detector.mqtt.sentences import LOST_WITH_3_1_1, SESSION_GONE
 from tests.brokers import PATIENCE_S, Peer, wait_for
 from tests.cli.test_check import Checked, broker_section
