@@ -8,67 +8,29 @@ its epoch.
 
 from __future__ import annotations
 
-import contextlib
-import selectors
-import socket
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from stream_detector.errors import BrokerError
 
 from . import sentences
-from .backoff import Backoff
+from .connection import Connection
 from .dial import dial, new_client
 from .frames import Received, puback_frames, publish_frame
+from .reconnection import Reconnection
 from .subscriptions import Subscriptions
 from .terms import LAST_ID, Terms
+from .waiter import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from .client import Client
     from .settings import BrokerSettings
 
-PINGREQ = b"\xc0\x00"
 DISCONNECT = b"\xe0\x00"
-LONGEST_WAIT_S = 1.0  # a poll looks after pings and retries at least this often
 LONGEST_DIAL_S = 600.0  # names with many addresses, each tried for the connect timeout, behind a slow DNS
-SHORT_LIFE_S = 5.0  # a connection that ends sooner after its login ...
-SHORT_LIVES = 3  # ... as often as this in a row was taken from us
 FIRST_OWN_ID = 1024  # packet ids below are paho's, for SUBSCRIBE and UNSUBSCRIBE
-REFUSED_VERSION = {0x01, 0x81, 0x82, 0x84}
-"""Codes in CONNACK: by name in 3.1.1 and 5, and how a broker calls what it cannot read."""
-SESSION_TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
-
-
-@dataclass(slots=True)
-class _Connection:
-    """What we know of the connection that is open; times are monotonic."""
-
-    client: Client
-    sock: Any  # a socket, or paho's websocket around one
-    opened_at: float
-    heard_at: float
-    keepalive_s: float
-    next_ping: float
-    pinged_at: float = 0.0
-    logged_in_at: float | None = None
-    refused: str | None = None  # the broker's word in CONNACK, when it refused us
-    refused_code: int = 0
-    terms: Terms = field(default_factory=Terms)
-    events: int = selectors.EVENT_READ
-
-    @property
-    def hung_up(self) -> bool:
-        """Whether the broker closed it, or reset it, without a word."""
-        return self.client.error is None or isinstance(self.client.error, ConnectionError)
-
-    @property
-    def puzzled(self) -> bool:
-        """Whether one of us does not understand the other: no word, or none that makes sense."""
-        return self.hung_up or not isinstance(self.client.error, OSError)
 
 
 class Link:
@@ -93,7 +55,6 @@ class Link:
         problem: One sentence on why we are not ready, or None.
         last_error: The last problem, kept after it is solved.
         clock: Service clock, µs.
-        protocol: ``5`` or ``3.1.1``: what is spoken, or tried next.
         drained: Whether all subscriptions stand and the last poll left nothing in the socket.
         excused_until: Until then, monotonic, a poll that does not return is a slow dial, not a hang.
     """
@@ -118,7 +79,6 @@ class Link:
         self.excused_until = 0.0
         self.problem: str | None = sentences.not_asked(settings.address)
         self.last_error: str | None = None
-        self.protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
         self.drained = False
         self._settings = settings
         self._broker = settings.address
@@ -131,18 +91,17 @@ class Link:
         self._max_payload = max_payload
         self._requests = requests
         self._known = known
-        self._connection: _Connection | None = None
-        self._next_attempt = 0.0
-        self._backoff = Backoff(60.0)
-        self._short_lives = 0
+        self._connection: Connection | None = None
+        self._reconnection = Reconnection(settings, client_id)
         self._next_id = FIRST_OWN_ID
         self._out: list[bytes] = []
         self._confirmed: list[tuple[int, int]] = []
-        self._wake_in, self._wake_out = socket.socketpair()
-        self._wake_in.setblocking(False)
-        self._wake_out.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wake_in, selectors.EVENT_READ)
+        self._waiter = Waiter()
+
+    @property
+    def protocol(self) -> str:
+        """Return ``5`` or ``3.1.1``: what is spoken, or tried next."""
+        return self._reconnection.protocol
 
     @property
     def connected(self) -> bool:
@@ -172,11 +131,6 @@ class Link:
         return connection is not None and connection.client.want_write()
 
     @property
-    def reconnects(self) -> int:
-        """Logins after the first."""
-        return max(0, self.epoch - 1)
-
-    @property
     def terms(self) -> Terms:
         """What the broker said with its answer to our login; what holds for all, while there is none."""
         connection = self._connection
@@ -196,14 +150,12 @@ class Link:
     @property
     def notes(self) -> list[str]:
         """What this login does not give us that we count on, a sentence each."""
-        notes, wish = [self.protocol_note], self._settings.session_expiry_s
-        if wish and self.connected:
-            if not self.session_present and (self._known or self.epoch > 1):
-                notes.append(sentences.SESSION_GONE)
-            granted = self.terms.session_expiry_s
-            if granted is not None and granted < wish:
-                notes.append(sentences.session_shortened(granted, wish))
-        return [note for note in notes if note]
+        notes = [self.protocol_note] if self.protocol_note else []
+        if not self.connected:
+            return notes
+        forgotten = not self.session_present and (self._known or self.epoch > 1)
+        granted = self.terms.session_expiry_s
+        return notes + sentences.of_session(self._settings.session_expiry_s, granted, forgotten=forgotten)
 
     def poll(self, timeout_s: float) -> Received | None:
         """Do what is due, wait for the broker, read once.
@@ -219,7 +171,7 @@ class Link:
             self._wait_and_dial(timeout_s)
             return None
         self.flush()
-        readable, writable = self._wait(connection, timeout_s)
+        readable, writable = self._waiter.wait(connection, timeout_s)
         if writable:
             connection.client.loop_write()
         received = self._read(connection) if readable else None
@@ -229,8 +181,7 @@ class Link:
 
     def wake(self) -> None:
         """End the wait of a `poll`; the one method that any thread may call."""
-        with contextlib.suppress(OSError):  # full: it wakes anyway; closed: nobody waits
-            self._wake_out.send(b"\0")
+        self._waiter.wake()
 
     def acknowledge(self, received: Received) -> None:
         """Send the PUBACKs of a batch in order, unless they came on an earlier connection.
@@ -265,7 +216,7 @@ class Link:
         Returns:
             The packet id, which comes back from `confirmed`; 0 at QoS 0.
         """
-        connection = cast("_Connection", self._connection)
+        connection = cast("Connection", self._connection)
         dup = packet_id != 0
         if qos and not dup:
             packet_id = self._next_id
@@ -316,22 +267,20 @@ class Link:
             self.flush()
             # Closing with unread bytes makes TCP discard what we wrote, so the broker closes, having read it.
             while connection.client.socket() is not None and monotonic() < until:
-                readable, writable = self._wait(connection, until - monotonic())
+                readable, writable = self._waiter.wait(connection, until - monotonic())
                 if writable:
                     connection.client.loop_write()
                 if readable:
                     connection.client.loop_read()
                     connection.client.take()
         self._forget()
-        self._selector.close()
-        self._wake_in.close()
-        self._wake_out.close()
+        self._waiter.close()
 
     def _wait_and_dial(self, timeout_s: float) -> None:
         """Open a connection, once the pause after the last one is over."""
-        wait_s = self._next_attempt - monotonic()
+        wait_s = self._reconnection.next_attempt - monotonic()
         if wait_s > 0:
-            self._wait(None, min(timeout_s, wait_s))
+            self._waiter.wait(None, min(timeout_s, wait_s))
             return
         mqtt5 = self.protocol == "5"
         self.excused_until = monotonic() + LONGEST_DIAL_S
@@ -346,45 +295,17 @@ class Link:
             )
             dial(client, self._settings, mqtt5=mqtt5)
         except BrokerError as error:
-            self._give_up(str(error))
+            self._reconnection.pause()
+            self._say(str(error))
             return
         finally:
             self.excused_until = monotonic()
-        now, keepalive_s = monotonic(), float(self._settings.keepalive_s)
-        self._connection = connection = _Connection(
-            client, client.socket(), now, heard_at=now, keepalive_s=keepalive_s, next_ping=now + keepalive_s
-        )
-        client.on_connect = self._on_connect
-        client.on_subscribe = self._on_subscribe
+        self._connection = connection = Connection.opened(client, self._settings.keepalive_s, monotonic())
+        client.on_connect, client.on_subscribe = self._on_connect, self._on_subscribe
         client.on_unsubscribe = self._on_unsubscribe
-        if connection.sock is not None:
-            self._selector.register(connection.sock, selectors.EVENT_READ)
+        self._waiter.watch(connection)
 
-    def _wait(self, connection: _Connection | None, timeout_s: float) -> tuple[bool, bool]:
-        """Wait for the socket or a wake; return whether the socket can be read and written."""
-        readable = writable = False
-        if connection is not None:
-            if connection.client.socket() is None:
-                return False, False  # a write has found it broken
-            readable = connection.client.pending()
-            wanted = selectors.EVENT_READ
-            if connection.client.want_write():
-                wanted |= selectors.EVENT_WRITE
-            if wanted != connection.events:
-                self._selector.modify(connection.sock, wanted)
-                connection.events = wanted
-        for key, events in self._selector.select(
-            0.0 if readable else max(0.0, min(timeout_s, LONGEST_WAIT_S))
-        ):
-            if key.fileobj is self._wake_in:
-                with contextlib.suppress(BlockingIOError):
-                    self._wake_in.recv(4096)
-            else:
-                readable = readable or bool(events & selectors.EVENT_READ)
-                writable = bool(events & selectors.EVENT_WRITE)
-        return readable, writable
-
-    def _read(self, connection: _Connection) -> Received | None:
+    def _read(self, connection: Connection) -> Received | None:
         connection.client.loop_read()
         received = connection.client.take()
         connection.heard_at = monotonic()
@@ -393,7 +314,7 @@ class Link:
             received.arrival = self.clock()
         return received
 
-    def _look_after(self, connection: _Connection) -> None:
+    def _look_after(self, connection: Connection) -> None:
         """Subscribe after a login, ping, retry what was denied, and notice the end of the connection.
 
         Reading comes first: after a long stall of ours, the broker's answer is already in the socket.
@@ -404,24 +325,14 @@ class Link:
         elif connection.logged_in_at is None:
             if now - connection.opened_at > self._settings.connect_timeout_s:
                 self._lost(connection, sentences.no_answer(self._broker))
+        elif not connection.ping(now):
+            self._lost(connection, sentences.silent(self._broker, now - connection.heard_at))
         else:
-            if now >= connection.next_ping:
-                self._ping(connection, now)
             self._subscriptions.pursue(
                 connection.client, mqtt5=self.protocol == "5", session_present=self.session_present
             )
-            if self._short_lives and now - connection.logged_in_at > SHORT_LIFE_S:
-                self._short_lives = 0
+            if self._reconnection.lasted(connection, now):
                 self._settle()
-
-    def _ping(self, connection: _Connection, now: float) -> None:
-        """Ping whether or not anything else was said: that is one rule, and two bytes."""
-        if connection.heard_at < connection.pinged_at:
-            self._lost(connection, sentences.silent(self._broker, now - connection.heard_at))
-            return
-        connection.pinged_at = now
-        connection.next_ping = now + connection.keepalive_s
-        connection.client.send(PINGREQ)
 
     def _on_connect(
         self, _client: object, _userdata: object, flags: Any, reason: Any, properties: Any
@@ -433,12 +344,10 @@ class Link:
         if reason.is_failure:
             connection.refused, connection.refused_code = str(reason), reason.value
             return
-        connection.logged_in_at = now = monotonic()
         self.epoch += 1
+        self._reconnection.logged_in()
         self.session_present = bool(flags.session_present)
-        connection.terms = terms = Terms.read(properties)
-        connection.keepalive_s = float(terms.keepalive_s or connection.keepalive_s)
-        connection.next_ping = now + connection.keepalive_s
+        connection.log_in(Terms.read(properties), monotonic())
         self._subscriptions.begin()
         self._settle()
 
@@ -459,69 +368,20 @@ class Link:
 
     def _settle(self) -> None:
         """Take stock after an answer: no problem is left, or one still is."""
-        if self._subscriptions.granted and self._short_lives < SHORT_LIVES:
+        if self._subscriptions.granted and not self._reconnection.flapping:
             self.problem = None
 
-    def _lost(self, connection: _Connection, problem: str | None = None) -> None:
-        """Close what is left of a connection and decide when, and how, to open the next.
+    def _lost(self, connection: Connection, problem: str | None = None) -> None:
+        """Close what is left of a connection.
 
         Args:
             connection: The one that ended.
             problem: Why, where we gave it up; else the broker did.
         """
-        now = monotonic()
-        if self._fall_back(connection):
-            self._forget()
-            self._next_attempt = now
-            return
-        if connection.logged_in_at is not None:
-            if now - connection.logged_in_at > SHORT_LIFE_S:
-                self._short_lives = 0
-                self._backoff.reset()
-            else:
-                self._short_lives += 1
-        self._give_up(problem or self._why(connection))
-
-    def _fall_back(self, connection: _Connection) -> bool:
-        """Change the protocol where that may be what the broker dislikes; return whether to try at once.
-
-        Some brokers refuse MQTT 5 by name, some just hang up, some answer in the words of 3.1.1, some never.
-        Once a login has worked, its protocol stays.
-        """
-        if self._settings.protocol != "auto" or self.epoch:
-            return False
-        disliked = connection.refused_code in REFUSED_VERSION if connection.refused else connection.puzzled
-        if self.protocol == "5" and disliked:
-            self.protocol = "3.1.1"
-            return True
-        self.protocol = "5"
-        return False
-
-    def _why(self, connection: _Connection) -> str:
-        """Return the sentence for a connection that the broker, or the network, has ended."""
-        error = connection.client.error
-        if connection.refused is not None:
-            return sentences.refused(
-                self._broker, connection.refused_code, connection.refused, self._client_id
-            )
-        if connection.logged_in_at is None:
-            if connection.hung_up or error is None:
-                return sentences.hung_up(self._broker)
-            return sentences.unreachable(self._broker, error)
-        if connection.client.goodbye == SESSION_TAKEN_OVER:
-            return sentences.taken_over(self._broker, self._client_id)
-        if self._short_lives >= SHORT_LIVES and not isinstance(error, ValueError):
-            return sentences.flapping(self._broker, self._client_id)
-        return sentences.lost(self._broker, error)
-
-    def _give_up(self, problem: str) -> None:
-        """Say what is wrong and when to try again."""
-        refused = self._connection is not None and self._connection.refused is not None
+        why = self._reconnection.after(connection, problem)
         self._forget()
-        # An unreachable broker costs nobody anything; a refused login costs the broker a line of log.
-        self._backoff.longest_s = 60.0 if refused or self._short_lives else 10.0
-        self._next_attempt = monotonic() + self._backoff.pause()
-        self._say(problem)
+        if why is not None:
+            self._say(why)
 
     def _say(self, problem: str) -> None:
         self.problem = self.last_error = problem
@@ -535,6 +395,5 @@ class Link:
         if connection is None:
             return
         self._confirmed += connection.client.confirmed
-        with contextlib.suppress(KeyError, ValueError):  # closed by paho before it was registered
-            self._selector.unregister(connection.sock)
+        self._waiter.leave(connection)
         connection.client.drop()

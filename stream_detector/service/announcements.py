@@ -114,7 +114,7 @@ class Announcements:
             self._shown, self._gauges_at = shown, time.monotonic()
             self._engine.metrics.connection(
                 ready=link.ready,
-                reconnects=link.reconnects,
+                reconnects=max(0, link.epoch - 1),
                 results=publisher.results,
                 waiting=len(publisher),
                 oldest_at=publisher.oldest_at,
