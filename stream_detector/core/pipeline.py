@@ -22,6 +22,7 @@ from stream_detector.core.records import (
     Readings,
     Started,
     Tick,
+    TopicState,
 )
 from stream_detector.core.stream import Stream
 
@@ -77,7 +78,7 @@ class Pipeline:
                 return {record.stream: self.streams[record.stream].acknowledge(record)}
             case Forgotten():
                 return {record.stream: self.streams[record.stream].leave(record)}
-            case Started() | Feedback():
+            case Started() | Feedback() | TopicState():
                 return {}
             case _:
                 assert_never(record)

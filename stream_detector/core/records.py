@@ -208,7 +208,28 @@ class Forgotten:
     device: str
 
 
-Record: TypeAlias = Started | Readings | Tick | Gap | ModelSet | Acknowledged | Feedback | Forgotten
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """What a format has to remember of a topic to read its next messages, such as what a birth declared.
+
+    It changes no event, as readings are journalled decoded; the newest of each topic comes back at a start.
+
+    Attributes:
+        at: Service clock.
+        stream: Name of the stream.
+        topic: The topic, or what of it is common to those that share the state.
+        content: Bytes that the format understands; empty: there is nothing to remember any more.
+    """
+
+    at: int
+    stream: str
+    topic: str
+    content: bytes
+
+
+Record: TypeAlias = (
+    Started | Readings | Tick | Gap | ModelSet | Acknowledged | Feedback | Forgotten | TopicState
+)
 
 RECORDS: Mapping[str, type[Record]] = {
     "started": Started,
@@ -219,6 +240,7 @@ RECORDS: Mapping[str, type[Record]] = {
     "acknowledged": Acknowledged,
     "feedback": Feedback,
     "forgotten": Forgotten,
+    "topic_state": TopicState,
 }
 """Every type of record by the name that it has in a journal."""
 STANDING = (Started, Gap, ModelSet)

@@ -1,4 +1,16 @@
-"""Payload bytes -> readings: one file a format, and the table of them."""
+"""Payload bytes -> readings: one file a format, and the table of them.
+
+Its one idea: whatever arrives ends as checked readings or as a refusal with a reason, and a format knows
+nothing but payloads. Read in this order:
+
+    intake         messages -> batches: the loop over what arrived
+    topics         patterns, and which stream a topic belongs to
+    columns        where a format puts readings: device, channels and time are checked there
+    json, scalar   the formats
+    topic_states   what a format remembers of topics, kept over a crash
+    redeliveries   knowing a message that is delivered again
+    settings       a stream's topic, format and channels
+"""
 
 from __future__ import annotations
 
@@ -15,12 +27,45 @@ if TYPE_CHECKING:
 
 
 class Format(Protocol):
-    """Turns one payload into readings."""
+    """Turns one payload into any number of readings, of any devices.
+
+    What it gives is a function of the payload, the topic and, where it keeps state, of the states of topics
+    (`Columns.states`): nothing else may stay from one message to the next, as it would be gone after a
+    crash. What was sent while the service was down is missing in the states, so the format has to notice
+    that a state is too old (by sequence numbers, say).
+
+    Attributes:
+        keeps_state: Whether it uses the states of topics. A message at QoS 1 that is delivered again is
+            then known as a whole and passed over: decoded by a later state, it could mean something else.
+    """
+
+    @property
+    def keeps_state(self) -> bool:
+        """Return whether it uses the states of topics."""
 
     def take(
         self, payload: bytes, route: Route, arrival: int, into: Columns
     ) -> list[tuple[int, RefusedError]]:
-        """Decode one message into `into`; see `stream_detector.formats.json.CanonicalJson.take`."""
+        """Decode one message.
+
+        For each reading the format calls `into.add`. The device is `route.device`, where the topic names it;
+        one that the payload names goes through `into.device` first, so that the stream's template and what
+        the topic says hold; each is admitted, checked and limited on its own. The readings of a message are
+        numbered 0, 1, 2 … with those that are refused (`index`), because that number is part of a reading's
+        identity; one that brings no time has ``arrival + index`` as its event time.
+
+        Args:
+            payload: Its bytes.
+            route: What its topic says.
+            arrival: Service clock, µs; the same for all readings of the message.
+            into: Gets the readings, and holds the states of topics.
+
+        Returns:
+            The refused readings, each with its number; the others count.
+
+        Raises:
+            RefusedError: The whole message is refused; what it has added or remembered is taken back.
+        """
         ...
 
 

@@ -12,6 +12,7 @@ from stream_detector.formats.names import name_error
 
 if TYPE_CHECKING:
     from stream_detector.formats.settings import IntakeSettings
+    from stream_detector.formats.topic_states import TopicStates
 
 OLDEST = 946_684_800_000_000
 """2000-01-01 UTC in µs: a clock that says less was never set."""
@@ -83,12 +84,14 @@ class Columns:
         settings: The stream's.
         stream: Its name.
         admission: Knows its devices.
+        states: What its format remembers of topics.
         latest: Newest event time that is believed, µs; moves with the service clock.
     """
 
     settings: IntakeSettings
     stream: str
     admission: Admission
+    states: TopicStates
     latest: int = 0
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     other_captures: set[str] = field(default_factory=set)
@@ -97,7 +100,7 @@ class Columns:
     _shape_of: dict[tuple[str, ...], int] = field(default_factory=dict)
     _names: list[tuple[str, ...]] = field(default_factory=list)
     _known: dict[str, _Known] = field(default_factory=dict)
-    _joining: int = 0
+    _new: list[tuple[int, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Return the number of readings collected so far."""
@@ -160,7 +163,11 @@ class Columns:
         return any(ts == arrival + index for _, _, ts, arrival, _, index in self._rows[since:])
 
     def drop(self, since: int) -> int:
-        """Take back the readings from number `since` on; return how many."""
+        """Take back the readings from number `since` on, and devices new by them; return how many."""
+        while self._new and self._new[-1][0] >= since:
+            _, device = self._new.pop()
+            self._known.pop(device, None)
+            self.tags.pop(device, None)
         dropped = self._rows[since:]
         del self._rows[since:]
         values = sum(len(self._names[shape]) for _, shape, *_ in dropped)
@@ -170,7 +177,7 @@ class Columns:
 
     def take(self) -> Readings | None:
         """Return what was collected as a batch, None where there is nothing; start anew."""
-        self._joining = 0
+        self._new.clear()
         if not self._rows:
             return None
         devices, shapes, ts, arrival, seq, index = zip(*self._rows, strict=True)
@@ -214,10 +221,10 @@ class Columns:
             )
         shape = self._shape(names, known)
         if new:
-            refusal = self.admission.refusal(self.stream, self._joining)
+            refusal = self.admission.refusal(self.stream, len(self._new))
             if refusal:
                 raise RefusedError("device_limit", refusal)
-            self._joining += 1
+            self._new.append((len(self._rows), device))
             if route.tags:
                 self.tags[device] = route.tags
         self._known[device] = known

@@ -16,12 +16,13 @@ from stream_detector.formats import FORMATS
 from stream_detector.formats.columns import FUTURE, Columns, RefusedError, Route
 from stream_detector.formats.names import name_error
 from stream_detector.formats.redeliveries import Redeliveries
+from stream_detector.formats.topic_states import TopicStates
 from stream_detector.formats.topics import TopicPattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from stream_detector.core.records import Readings
+    from stream_detector.core.records import Readings, TopicState
     from stream_detector.formats import Format
     from stream_detector.formats.columns import Admission
     from stream_detector.formats.settings import IntakeSettings
@@ -63,6 +64,7 @@ class Taken:
     """What a batch of messages gave.
 
     Attributes:
+        states: What formats remember of topics from now on, in order; to be kept before the readings.
         readings: A batch a stream.
         rejected: What was refused.
         tallies: By stream; '' for messages that belong to none.
@@ -72,6 +74,7 @@ class Taken:
 
     own: list[tuple[str, bytes]] = field(default_factory=list)
     commands: list[int] = field(default_factory=list)
+    states: list[TopicState] = field(default_factory=list)
     readings: list[Readings] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     tallies: dict[str, Tally] = field(default_factory=dict)
@@ -98,9 +101,16 @@ class _Stream:
         self.settings = settings
         self.pattern = TopicPattern.parse(settings.topic)
         self.format: Format = FORMATS[settings.format](settings)
-        self.columns = Columns(settings, name, admission)
+        self.keeps_state = self.format.keeps_state
+        self.states = TopicStates(name)
+        self.columns = Columns(settings, name, admission, self.states)
         self.use_retained = settings.retained == "use"
         self._tags: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+
+    def take_back(self, since: int) -> None:
+        """Undo what a message has given that is refused: its readings from a number on, and its states."""
+        self.columns.drop(since)
+        self.states.undo()
 
     def forget_tags(self) -> None:
         """Let go of the captures that were met; those that devices came with stay with them."""
@@ -160,6 +170,15 @@ class Intake:
             name: _Stream(name, settings, self._admission) for name, settings in self._settings.items()
         }
         self._routes: dict[bytes, tuple[_Stream, Route] | Rejected | str] = {}
+
+    def restore(self, states: Iterable[TopicState]) -> None:
+        """Give the formats back what they remembered, before they get a message; see `Taken.states`."""
+        kept: dict[str, list[TopicState]] = {}
+        for state in states:
+            kept.setdefault(state.stream, []).append(state)
+        for name, stream in self._streams.items():
+            if stream.keeps_state:
+                stream.states.restore(kept.get(name, ()))
 
     @property
     def filters(self) -> list[str]:
@@ -242,16 +261,22 @@ class Intake:
                 again = self.deliveries.known(packet_id, topic, payload)
             elif packet_id:
                 self.deliveries.reused(packet_id)
+            if stream.keeps_state and packet_id:
+                if again:  # with what it changed since, the state may give it another meaning
+                    tally.accepted += 1
+                    continue
+                self.deliveries.took(packet_id, topic, payload)
             before = len(stream.columns)
             try:
                 if len(payload) > MAX_PAYLOAD or place in oversized:
                     raise _too_large(payload, oversized.get(place))  # noqa: TRY301 - one way out for all
                 refused = stream.format.take(payload, route, instant, stream.columns)
             except RefusedError as error:
+                stream.take_back(before)
                 self._refuse(stream, route, error, payload, arrival, oversized.get(place), taken)
                 continue
             except Exception as error:  # noqa: BLE001 - no message can stop the next one
-                stream.columns.drop(before)
+                stream.take_back(before)
                 unknown = RefusedError("internal_error", f"this should not happen: {type(error).__name__}")
                 self._refuse(stream, route, unknown, payload, arrival, None, taken)
                 continue
@@ -260,12 +285,15 @@ class Intake:
             tally.accepted += 1
             if again:
                 tally.duplicates += stream.columns.drop(before)
+            elif stream.keeps_state:
+                stream.states.accept(arrival)
             elif packet_id and stream.columns.untimed(before):
                 self.deliveries.took(packet_id, topic, payload)
             instant += max(1, len(stream.columns) - before + len(refused))
             if refused:
                 self._refuse_elements(stream, route, refused, payload, arrival, taken)
         self.next_instant = instant
+        taken.states = [state for stream in self._streams.values() for state in stream.states.take()]
         batches = [stream.columns.take() for stream in self._streams.values()]
         taken.readings = [readings for readings in batches if readings is not None]
         return taken

@@ -77,6 +77,8 @@ class CanonicalJson:
         settings: The stream's; its channels shape the decoder.
     """
 
+    keeps_state = False
+
     def __init__(self, settings: IntakeSettings) -> None:
         declared = tuple(settings.channels)
         self._declared = declared
@@ -104,20 +106,7 @@ class CanonicalJson:
     def take(
         self, payload: bytes, route: Route, arrival: int, into: Columns
     ) -> list[tuple[int, RefusedError]]:
-        """Decode one message.
-
-        Args:
-            payload: Its bytes.
-            route: What its topic says.
-            arrival: Service clock, µs.
-            into: Gets the readings.
-
-        Returns:
-            The refused elements of a list, each with its place.
-
-        Raises:
-            RefusedError: The whole message is refused.
-        """
+        """Decode one message; see `stream_detector.formats.Format.take`."""
         try:
             self._add(self._decode(payload), route, arrival, into, arrival, 0)
         except _UNREADABLE as error:
@@ -186,6 +175,8 @@ class MappedJson:
         settings: The stream's.
     """
 
+    keeps_state = False
+
     def __init__(self, settings: IntakeSettings) -> None:
         self._map = settings.map
         self._declared = tuple(settings.channels)
@@ -199,7 +190,7 @@ class MappedJson:
     def take(
         self, payload: bytes, route: Route, arrival: int, into: Columns
     ) -> list[tuple[int, RefusedError]]:
-        """Decode one message; see `CanonicalJson.take`."""
+        """Decode one message; see `stream_detector.formats.Format.take`."""
         try:
             content = msgspec.json.decode(payload)
         except _UNREADABLE as error:

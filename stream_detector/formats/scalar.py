@@ -24,13 +24,15 @@ class Scalar:
         settings: The stream's.
     """
 
+    keeps_state = False
+
     def __init__(self, settings: IntakeSettings) -> None:
         self._declared = tuple(settings.channels)
 
     def take(
         self, payload: bytes, route: Route, arrival: int, into: Columns
     ) -> list[tuple[int, RefusedError]]:
-        """Decode one message; see `stream_detector.formats.json.CanonicalJson.take`."""
+        """Decode one message; see `stream_detector.formats.Format.take`."""
         if not _NUMBER.fullmatch(payload):
             raise _explain(payload)
         value = float(payload)

@@ -25,6 +25,7 @@ from stream_detector.core.records import (
     Readings,
     Started,
     Tick,
+    TopicState,
 )
 from stream_detector.storage.change import Change
 from stream_detector.storage.dirty import LARGEST_SLICE, Dirty
@@ -121,6 +122,7 @@ class Persistence:
         self._confirmed = [*self._change.confirmed, *self._confirmed]
         self._begin()
         self._intake.begin()
+        self._intake.restore(self._store.topic_states())
         self._intake.next_instant = max(self._intake.next_instant, self._store.alive_at)
         self._intake.deliveries.restore(self._store.deliveries())
         self._recovery.restore(self._mark)
@@ -224,7 +226,7 @@ class Persistence:
                 in_journal = any(len(slots) for name, slots in touched.items() if name in self._kept)
             case Gap() | ModelSet() | Started() | Feedback():
                 in_journal = self._urgent = self._sync = True
-            case Acknowledged() | Forgotten():
+            case Acknowledged() | Forgotten() | TopicState():
                 in_journal = record.stream in self._kept
                 self._urgent = self._urgent or in_journal
                 self._sync = self._sync or in_journal

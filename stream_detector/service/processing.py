@@ -77,6 +77,8 @@ class Processing:
         """Take messages in, in arrival order; see `Intake.take`."""
         taken = self._intake.take(topics, payloads, flags, arrival, oversized, packet_ids, wall)
         failpoints.reach("after receive")
+        for state in taken.states:
+            self.record(decision, state)
         for readings in taken.readings:
             self.readings(decision, readings)
         self.events(decision, taken.rejected)

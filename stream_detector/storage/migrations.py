@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
     from stream_detector.storage.connection import Connection
 
+TOPIC_STATES = """CREATE TABLE topic_states (
+    stream TEXT NOT NULL, topic TEXT NOT NULL, position INTEGER NOT NULL, at INTEGER NOT NULL,
+    content BLOB NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (stream, topic))"""
+"""The newest state of each topic: its record in the journal is trimmed like any other."""
+
 
 def acknowledgements(connection: Connection) -> None:
     """1 -> 2: alerts know whether they are acknowledged, and answered commands are remembered."""
@@ -36,8 +41,8 @@ def acknowledgements(connection: Connection) -> None:
     connection.run("CREATE UNIQUE INDEX replied ON replies (command, said)")
 
 
-def targets(connection: Connection) -> None:
-    """2 -> 3: messages in the outbox name their target, and two columns have the field's words."""
+def targets_and_topic_states(connection: Connection) -> None:
+    """2 -> 3: the outbox names targets, states of topics have a table, two columns have the field's words."""
     rows = connection.run("SELECT * FROM outbox").fetchall()
     connection.run("DROP TABLE outbox")
     connection.run(
@@ -53,9 +58,10 @@ def targets(connection: Connection) -> None:
             for number, *old, total in rows
         ],
     )
+    connection.run(TOPIC_STATES)
     connection.run("ALTER TABLE alerts RENAME COLUMN told_at TO published_at")
     connection.run("ALTER TABLE devices RENAME COLUMN told TO published")
 
 
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: acknowledgements, 2: targets}
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: acknowledgements, 2: targets_and_topic_states}
 """By the number of the older schema."""

@@ -10,6 +10,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from stream_detector.core.records import TopicState
 from stream_detector.errors import StorageError
 from stream_detector.outputs.messages import Publication
 from stream_detector.storage import codec, facts, schema
@@ -120,6 +121,18 @@ class Reader:
                     self._leave_out(str(row[0]), str(row[1]))
                 else:
                     found.append(alert)
+        return found
+
+    def topic_states(self) -> list[TopicState]:
+        """Return the newest state of each topic, in the order in which they came."""
+        found = []
+        with self._reading():
+            for *values, total in self._db.run("SELECT * FROM topic_states ORDER BY position"):
+                stream, topic, _, at, content = values
+                if total == codec.checksum(*values):
+                    found.append(TopicState(at, stream, topic, content))
+                else:
+                    self._leave_out(str(stream), f"state of topic {topic}")
         return found
 
     def outbox(self) -> list[Waiting]:

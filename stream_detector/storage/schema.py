@@ -18,7 +18,7 @@ from stream_detector.errors import StateError
 from stream_detector.storage import facts
 from stream_detector.storage.codec import JOURNAL
 from stream_detector.storage.connection import ADVICE, Connection, is_damage, reason_of, words_of
-from stream_detector.storage.migrations import MIGRATIONS
+from stream_detector.storage.migrations import MIGRATIONS, TOPIC_STATES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +49,7 @@ CREATE = (
         seq INTEGER NOT NULL, started_at INTEGER NOT NULL, severity TEXT NOT NULL, peak REAL NOT NULL,
         published_at INTEGER NOT NULL, acknowledged INTEGER NOT NULL, sum INTEGER NOT NULL,
         PRIMARY KEY (stream, device, kind)) WITHOUT ROWID""",
+    TOPIC_STATES,
     """CREATE TABLE replies (
         number INTEGER PRIMARY KEY, command TEXT NOT NULL, said TEXT NOT NULL, at INTEGER NOT NULL,
         reply BLOB NOT NULL, sum INTEGER NOT NULL)""",

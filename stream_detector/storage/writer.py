@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stream_detector import failpoints
 from stream_detector.core.devices.snapshot import OpenAlert, RowLayout
+from stream_detector.core.records import TopicState
 from stream_detector.storage import codec, facts
 from stream_detector.storage.reader import LAYOUTS, REPLIES_US
 
@@ -56,8 +57,7 @@ class Writer:
         self._new_layouts = {}  # those of a change that failed were not written
         run_many = self._db.run_many
         if change.records:
-            rows = [codec.record_row(position, record) for position, record in change.records]
-            run_many("INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._note_records(change)
         if change.outbox:
             rows = [message_row(number, message, at) for number, message, at in change.outbox]
             run_many("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
@@ -84,6 +84,22 @@ class Writer:
         self._layouts |= self._new_layouts
         self._new_layouts = {}
         self._delivered += len(change.deliveries)
+
+    def _note_records(self, change: Change) -> None:
+        rows = [codec.record_row(position, record) for position, record in change.records]
+        self._db.run_many("INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        for position, record in change.records:
+            if isinstance(record, TopicState):
+                self._note_topic_state(position, record)
+
+    def _note_topic_state(self, position: int, state: TopicState) -> None:
+        key = state.stream, state.topic
+        if not state.content:
+            self._db.run("DELETE FROM topic_states WHERE stream = ? AND topic = ?", key)
+            return
+        values = (*key, position, state.at, state.content)
+        sql = "INSERT OR REPLACE INTO topic_states VALUES (?, ?, ?, ?, ?, ?)"
+        self._db.run(sql, (*values, codec.checksum(*values)))
 
     def _note_deliveries(self, change: Change) -> None:
         first = self._delivered + 1

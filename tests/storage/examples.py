@@ -26,6 +26,7 @@ from stream_detector.core.records import (
     Record,
     Started,
     Tick,
+    TopicState,
 )
 from stream_detector.outputs.messages import Publication
 from stream_detector.storage.change import Change
@@ -109,12 +110,21 @@ def message(number: int) -> Publication:
     )
 
 
+def topic_state(k: int) -> TopicState:
+    """Return a topic's state in which a number can be recognised; now and then it goes."""
+    return TopicState(START + k, "pumps", f"plant/{k % 2}", b"" if k % 5 == 0 else b"%d" % k)
+
+
 def step(k: int) -> Change:
     """Return the k-th commit of a story, k from 1 on: all tables say k afterwards."""
-    kinds: list[Record] = [readings(k % 5 + 1, at=START + k), Gap(START + k, START + k + 1)]
+    kinds: list[Record] = [
+        readings(k % 5 + 1, at=START + k),
+        Gap(START + k, START + k + 1),
+        topic_state(k),
+    ]
     said = ("ack", str(k), START + k, b"reply %d" % k)
     return Change(
-        records=[(2 * k - 1, kinds[0]), (2 * k, kinds[k % 3 == 0])],
+        records=[(2 * k - 1, kinds[0]), (2 * k, kinds[k % 3])],
         outbox=[(k, message(k), START + k)],
         confirmed=[k - 3] if k > 3 else [],
         alerts=[alert("raise" if k == 1 else "update", seq=k), alert("clear", 1, "pump-1")],
@@ -137,6 +147,7 @@ def content(store: Store) -> dict[str, Any]:
         "rows": list(store.rows()),
         "evicted": {device: store.row("pumps", device) for device in ("pump-0", "pump-1")},
         "alerts": store.open_alerts(),
+        "topic_states": store.topic_states(),
         "outbox": store.outbox(),
         "deliveries": store.deliveries(),
         "replies": [store.reply("ack", str(k), 0) for k in range(1, REPLIES + 1)],
@@ -160,6 +171,10 @@ def check_prefix(found: dict[str, Any], committed: int) -> int:
     assert [waiting.number for waiting in found["outbox"]] == list(range(max(1, k - 2), k + 1))
     assert all(waiting.publication == message(waiting.number) for waiting in found["outbox"])
     assert found["replies"] == [b"reply %d" % i if i <= k else None for i in range(1, REPLIES + 1)]
+    newest = {topic_state(i).topic: topic_state(i) for i in range(2, k + 1, 3)}
+    assert {each.topic: each for each in found["topic_states"]} == {
+        topic: each for topic, each in newest.items() if each.content
+    }
     assert found["deliveries"] == [(i, 1000 + i) for i in range(1, k + 1)]
     positions = [position for position, _ in found["records"]]
     assert positions == sorted(positions)
@@ -239,6 +254,7 @@ RECORDS: st.SearchStrategy[Record] = st.one_of(
     st.builds(Acknowledged, INTS, NAMES, NAMES, NAMES, NAMES, NAMES),
     st.builds(Feedback, INTS, NAMES, st.just("true_alert"), NAMES, NAMES),
     st.builds(Forgotten, INTS, NAMES, NAMES),
+    st.builds(TopicState, INTS, NAMES, NAMES, st.binary(max_size=9)),
 )
 
 _SEVERITY = st.sampled_from(SEVERITIES)

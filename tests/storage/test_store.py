@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stream_detector.core.devices.snapshot import RowLayout
-from stream_detector.core.records import Gap, ModelSet, Started, Tick
+from stream_detector.core.records import Gap, ModelSet, Started, Tick, TopicState
 from stream_detector.errors import StorageError
 from stream_detector.storage.change import Change
 from stream_detector.storage.store import Store
@@ -241,6 +241,27 @@ def test_standing_records_stay_while_a_row_is_older(store: Store, tmp_path: Path
     with closing(Store(tmp_path / "state")) as again:
         again.commit(Change(facts={"a": "b"}))
         assert positions(again) == [3, 8, 9, 10]
+
+
+def test_a_topics_state_outlives_its_record(store: Store, tmp_path: Path) -> None:
+    """However far the journal is trimmed, the newest state of each topic is there, until it goes."""
+
+    def state_of(topic: str, content: bytes, stream: str = "pumps") -> TopicState:
+        return TopicState(START, stream, topic, content)
+
+    kept = [state_of("b", b"2"), state_of("a", b"1", "fans"), state_of("a", b"3")]
+    change = Change(records=list(enumerate([state_of("a", b"1"), *kept, Tick(1)], 1)))
+    store.commit(change)
+    store.commit(change)
+    store.commit(Change(trim=5))
+    store.close()
+    with closing(Store(tmp_path / "state")) as again:
+        again.commit(Change(facts={"a": "b"}))
+        assert (positions(again), again.topic_states()) == ([], kept)
+        again.commit(Change(records=[(6, state_of("b", b"")), (7, state_of("c", b""))]))
+        assert again.topic_states() == kept[1:]
+    with closing(Store(tmp_path / "state")) as again:
+        assert again.topic_states() == kept[1:]
 
 
 def test_standing_records_after_the_trim_stay(store: Store, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from stream_detector.core.records import (
     Readings,
     Started,
     Tick,
+    TopicState,
 )
 from stream_detector.outputs.messages import Publication
 from stream_detector.storage.change import Change, Waiting
@@ -34,6 +35,7 @@ from tests.storage.examples import REPLIES, plain
 
 AT = 1_700_000_000_000_000
 
+STATE = TopicState(AT + 34, "pumps", "plant/north", b"7=temp")
 RECORDS = [
     (1, Started(AT, "c0ffee")),
     (2, ModelSet(AT, "pumps", "live", "forest", "3", "ab" * 32)),
@@ -57,6 +59,7 @@ RECORDS = [
     (6, Acknowledged(AT + 31, "pumps", "pump-1", "4d9243edcfdcfdf39f75038b", "anna", "seen")),
     (7, Feedback(AT + 32, "4d9243edcfdcfdf39f75038b", "true_alert")),
     (8, Forgotten(AT + 33, "pumps", "pump-9")),
+    (9, STATE),
 ]
 LAYOUT = RowLayout(
     channels=("a", "b"),
@@ -128,11 +131,12 @@ EXPECTED: dict[str, Any] = {
     "alerts": [
         OpenAlert("pumps", "pump-1", "point", ALERT.id, 2, AT, "critical", 2.5, AT + 2, acknowledged=True)
     ],
+    "topic_states": [STATE],
     "outbox": [Waiting(1, MESSAGE, AT + 6), Waiting(2, ELSEWHERE, AT + 7)],
     "deliveries": [(4, 2**63 - 1), (5, 0)],
     "replies": [None] * REPLIES,
     "k": "v",
-    "head": (8, 2, AT + 40),
+    "head": (9, 2, AT + 40),
     "damaged": [],
 }
 
@@ -141,8 +145,14 @@ _UNSEEN = replace(
     tracks={"point": replace(STATES[0].tracks["point"], alert=replace(ALERT, acknowledged=False))},
     published=((ALERT.id, "critical", False),),
 )
-EXPECTED_2 = {**EXPECTED, "outbox": EXPECTED["outbox"][:1], "head": (8, 1, AT + 40)}
-"""The second schema knew no target but the broker."""
+EXPECTED_2 = {
+    **EXPECTED,
+    "records": EXPECTED["records"][:8],
+    "topic_states": [],
+    "outbox": EXPECTED["outbox"][:1],
+    "head": (8, 1, AT + 40),
+}
+"""The second schema knew no target but the broker, and no state of topics."""
 EXPECTED_1 = {
     **EXPECTED_2,
     "records": EXPECTED["records"][:5],
