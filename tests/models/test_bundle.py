@@ -20,8 +20,8 @@ import pytest
 from stream_detector.detectors.pyod import KINDS
 from stream_detector.errors import BundleError
 from stream_detector.models import bundle, files
-from tests.models.crafting import CANARY, described, edit, evil, fitted, put
 from tests.models.examples import feature_rows, trained
+from tests.models.hostile.editing import CANARY, described, edit, evil, fitted, put
 
 if TYPE_CHECKING:
     from stream_detector.detectors.pyod import FittedModel

@@ -19,8 +19,9 @@ from stream_detector.models import bundle, trial
 from stream_detector.models.reload import ModelWatcher, Refused
 from stream_detector.service.scoring_models import misfit
 from stream_detector.settings import StreamSettings
-from tests.models.crafting import CANARY, CORPUS, Hostile, evil
 from tests.models.examples import feature_rows, trained
+from tests.models.hostile import CORPUS
+from tests.models.hostile.editing import CANARY, Hostile, evil
 from tests.privileges import file_modes_hold
 
 if TYPE_CHECKING:

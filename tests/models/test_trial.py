@@ -20,8 +20,8 @@ import pytest
 from stream_detector.errors import BundleError
 from stream_detector.models import bundle, trial
 from stream_detector.models.reload import Loaded, ModelWatcher
-from tests.models.crafting import tree_out_of_range, tree_with_a_cycle
 from tests.models.examples import feature_rows, trained
+from tests.models.hostile.numbers import tree_out_of_range, tree_with_a_cycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
