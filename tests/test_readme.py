@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from stream_detector.mqtt.broker import EmbeddedBroker
-from tests.brokers import free_port, wait_for
+from tests.brokers import PATIENCE_S, free_port, wait_for
 from tests.pages import DOCS, ROOT, blocks
 
 README = ROOT / "README.md"
@@ -40,7 +40,7 @@ def test_own_sensor_in_five_minutes(tmp_path: Path) -> None:
             ).stdout
         finally:
             service.terminate()
-            assert service.wait(15) == 0
+            assert service.wait(PATIENCE_S) == 0
     topic, _, payload = shown.splitlines()[0].partition(" ")
     alert = msgspec.json.decode(payload)
     assert topic == "stream_detector/alert/ovens/oven-1"

@@ -18,7 +18,7 @@ import pytest
 from stream_detector.cli import replay
 from stream_detector.errors import BrokerError
 from stream_detector.outputs.messages import Publication
-from tests.brokers import Mosquitto, Peer, free_port, wait_for
+from tests.brokers import PATIENCE_S, Mosquitto, Peer, free_port, wait_for
 from tests.ports import usual_ports
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def test_a_killed_replay_leaves_nothing_behind(tmp_path: Path, mosquitto: Mosqui
         process = subprocess.Popen([*COMMAND, *map(str, words)], cwd=tmp_path, stderr=subprocess.DEVNULL)
         wait_for(lambda: "as stream-detector-replay-" in mosquitto.log(), what="it is connected")
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE_S)
         (will,) = listener.wait_for(lambda messages: len(messages) >= 1)
     assert (will.topic, will.payload) == ("stream_detector/replay/status", b"")
 
@@ -253,7 +253,7 @@ def test_the_demo_finds_its_first_fault_and_ends_at_ctrl_c(tmp_path: Path) -> No
         if "CLEARED" in line:
             break
     process.send_signal(signal.SIGINT)
-    rest = process.communicate(timeout=15)[0]
+    rest = process.communicate(timeout=PATIENCE_S)[0]
     text = "".join(lines) + rest
     assert process.returncode == 0, text
     assert "Traceback" not in text
@@ -290,5 +290,5 @@ def test_ctrl_c_while_it_is_still_importing_shows_nothing(tmp_path: Path) -> Non
         assert program.stderr is not None
         assert program.stdout.readline() == "importing\n"
         program.send_signal(signal.SIGINT)
-        assert program.wait(10) == -signal.SIGINT
+        assert program.wait(PATIENCE_S) == -signal.SIGINT
         assert program.stderr.read() == ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stream_detector.settings import load
-from tests.brokers import Mosquitto, free_port, wait_for
+from tests.brokers import PATIENCE_S, Mosquitto, free_port, wait_for
 from tests.peers.program import missing
 
 from .composing import DEPLOY, IS_ROOT
@@ -137,7 +137,7 @@ def test_the_service_lives_under_its_filter(
         assert filtered[1] == "2"
         assert (folder / "kernels").exists()
         process.terminate()
-        assert process.wait(15) == 0
+        assert process.wait(PATIENCE_S) == 0
     finally:
         process.kill()
         process.wait()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stream_detector.settings import Settings
-from tests.faults.forks import Clock, ForkServer
+from tests.faults.forks import END_S, Clock, ForkServer
 from tests.faults.mutants import MUTANTS, ROOT
 from tests.faults.order import Order, Packets, read
 from tests.faults.scenarios import MODES, scenario, streams
@@ -129,7 +129,7 @@ def test_a_service_that_is_forked_ends_like_the_command(tmp_path: Path) -> None:
     config, log = tmp_path / "config.yaml", tmp_path / "log"
     config.write_text("streams: {}\n")
     with ForkServer() as forks:
-        assert forks.start(config, log).wait(10) == 2
+        assert forks.start(config, log).wait(END_S) == 2
     (line,) = log.read_text().splitlines()
     assert line.startswith("stream-detector: ")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from stream_detector.mqtt.frames import Received
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Driver:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PREFIX = "stream_detector_"
+STOP_S = 30.0
+"""Half of what the systemd unit grants."""
 START_S = 60.0
 """The first start on a machine compiles the kernels."""
 
@@ -138,7 +140,7 @@ class RunningService:
         assert self.process is not None
         with suppress(ProcessLookupError):
             self.process.send_signal(how)
-        return self.process.wait(PATIENCE_S)
+        return self.process.wait(STOP_S)
 
     def _address(self) -> re.Match[str] | None:
         return re.compile(r"metrics and health on (http://\S+)").search(self.log(), self._log_begins)

@@ -14,7 +14,7 @@ from stream_detector.core.records import Readings
 from stream_detector.errors import StreamDetectorError
 from stream_detector.service.assembly import Service
 from stream_detector.settings import Settings
-from tests.brokers import Mosquitto, Peer, wait_for
+from tests.brokers import PATIENCE_S, Mosquitto, Peer, wait_for
 from tests.service.sensor import payload
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def running(folder: Path, port: int, errors: list[StreamDetectorError] | None = 
         yield service
     finally:
         service.stop()
-        thread.join(20)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.brokers import Mosquitto, Peer, free_port, wait_for
+from tests.brokers import PATIENCE_S, Mosquitto, Peer, free_port, wait_for
 from tests.service.sensor import TOPIC, WARMED_UP, healthy_list, payload, reading
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def test_two_under_one_base(mosquitto: Mosquitto, start_service: Callable[..., R
     first.wait_online()
     second = start_service(mosquitto.port, broker={"protocol": "3.1.1"}, ready=False)
     assert second.process is not None
-    assert second.process.wait(15) == 2
+    assert second.process.wait(PATIENCE_S) == 2
     last = second.log().splitlines()[-1]
     assert last.startswith("stream-detector: another stream_detector (stream-detector-")
     assert "topics.base" in last
@@ -159,7 +159,7 @@ def test_another_that_was_here_before(
         other.publish("done")
     service.start()
     assert service.process is not None
-    assert service.process.wait(15) == 2
+    assert service.process.wait(PATIENCE_S) == 2
     assert "another stream_detector (the other) is online" in service.log()
 
 

@@ -206,8 +206,7 @@ def is_killed_meanwhile(scenario: Scenario) -> None:
     scenario.overflow(CRASH[100:])
     scenario.wait_for(lambda: scenario.heard("status")[-1] == b"offline")
     scenario.begin()
-    patience = PATIENCE_S if scenario.able.again == "at once" else 3 * PATIENCE_S
-    wait_for(lambda: len(scenario.overflown()) == len(AWAY) + len(CRASH), patience, "all tanks are told of")
+    wait_for(lambda: len(scenario.overflown()) == len(AWAY) + len(CRASH), what="all tanks are told of")
     scenario.wait_for(lambda: scenario.heard("status")[-1] == b"online")
 
 
