@@ -89,9 +89,12 @@ class Table:
         return self.size - 1
 
     def hold(self, rows: int) -> None:
-        """Have at least so many rows, for a table whose rows are given out by another one."""
+        """Have at least so many rows, for a table whose rows are given out by another one.
+
+        It grows by doubling, as `add` does: devices come one by one, and growing copies all of them.
+        """
         if rows > self._capacity:
-            self._grow(max(SMALLEST, rows))
+            self._grow(max(SMALLEST, rows, 2 * self._capacity))
         self.size = max(self.size, rows)
 
     def remove(self, row: int) -> None:

@@ -121,3 +121,14 @@ def _plain(part: Readings) -> list[tuple[object, ...]]:
         )
         for i, device in enumerate(part.devices)
     ]
+
+
+def test_rows_that_another_table_gives_out_are_copied_seldom() -> None:
+    """Devices come one by one: the arrays are replaced whenever they double, not once a device."""
+    table = Table(COLUMNS, 2)
+    kept = []  # all of them, so that no two have the same id
+    for rows in range(1, 2_000):
+        table.hold(rows)
+        kept.append(table["count"])
+    assert table.size == 1_999
+    assert len({id(array) for array in kept}) <= 12
