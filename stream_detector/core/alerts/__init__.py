@@ -1,5 +1,6 @@
 """Alerts: from verdicts on single readings to a state that lasts.
 
-Read `machine` (the life of one alert, as a pure function), `stream_alerts` (all machines of a stream,
-the one loop over single readings), `explanation` and `sentences` (what an alert says to a person).
+Read `machine` (the life of one alert, as a pure function) and its `policy`, `stream_alerts` (all machines
+of a stream, the one loop over single readings), `device_states` (what is published of a device),
+`explanation` and `sentences` (what an alert says to a person).
 """

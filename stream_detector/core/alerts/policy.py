@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 if TYPE_CHECKING:
-    from stream_detector.core.events import Severity
+    from stream_detector.core.events import Kind, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +38,16 @@ class AlertPolicy:
     def severity(self, score: float) -> Severity:
         """Return how bad a score is."""
         return "critical" if score >= self.critical_from else "warning"
+
+
+def policy_of(kind: Kind, policy: AlertPolicy) -> AlertPolicy:
+    """Return the policy of a kind: those that are certain from one reading are raised at the first."""
+    match kind:
+        case "point":
+            return policy
+        case "range" | "stuck":
+            return policy.at_once()
+        case "silence":
+            return replace(policy.at_once(), clear_after=1)
+        case _:
+            assert_never(kind)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stream_detector.core.alerts import explanation, sentences
 from stream_detector.core.alerts.device_states import NEW, DeviceStates
 from stream_detector.core.alerts.machine import Alert, Observation, Track, changes_nothing, kept, over, step
+from stream_detector.core.alerts.policy import policy_of
 from stream_detector.core.devices.snapshot import OpenAlert
 from stream_detector.core.events import KINDS, ActiveAlert, AlertChanged, AlertSuppressed
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream_detector.core.alerts.explanation import Explanation
-    from stream_detector.core.alerts.policy import AlertPolicy
     from stream_detector.core.devices.registry import Devices
     from stream_detector.core.devices.snapshot import DeviceState, PublishedAlerts
     from stream_detector.core.events import AlertEvent, DeviceStateChanged, Kind, Outcome
@@ -382,19 +382,6 @@ class StreamAlerts:
         if event is None or track.alert is None:
             return None
         return event, track.alert
-
-
-def policy_of(kind: Kind, policy: AlertPolicy) -> AlertPolicy:
-    """Return the policy of a kind: those that are certain from one reading are raised at the first."""
-    match kind:
-        case "point":
-            return policy
-        case "range" | "stuck":
-            return policy.at_once()
-        case "silence":
-            return replace(policy.at_once(), clear_after=1)
-        case _:
-            assert_never(kind)
 
 
 def _alert(published: OpenAlert) -> Alert:
