@@ -57,7 +57,7 @@ REFUSED = {
         "Look at the dead letter; perhaps the topic brings something else, then choose another pattern.",
     ),
     "no_values": (
-        "There is nothing to judge: no `values`, an empty list, or none of the declared channels.",
+        "There is nothing to score: no `values`, an empty list, or none of the declared channels.",
         "Compare the channels' names with `channels`, or say with `map.values` where the numbers stand.",
     ),
     "not_finite": (

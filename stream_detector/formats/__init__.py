@@ -3,26 +3,31 @@
 Its one idea: whatever arrives ends as checked readings or as a refusal with a reason, and a format knows
 nothing but payloads. Read in this order:
 
-    intake         messages -> batches: the loop over what arrived
-    topics         patterns, and which stream a topic belongs to
-    columns        where a format puts readings: device, channels and time are checked there
-    json, scalar   the formats
-    topic_states   what a format remembers of topics, kept over a crash
-    redeliveries   knowing a message that is delivered again
-    settings       a stream's topic, format and channels
+    intake              messages -> batches: the loop over what arrived; `taken` is what it gives
+    routing             which stream a topic belongs to, and what it says; `topics` are the patterns
+    columns             where a format puts readings: device, channels and time are checked there
+    json, mapped_json   the canonical object, and other shapes by paths; `times` reads their times
+    scalar              one number
+    topic_states        what a format remembers of topics, kept over a crash
+    redeliveries        knowing a message that is delivered again
+    names, refusals     what may be a name; why something is refused
+    settings            a stream's topic, format and channels
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from stream_detector.formats.json import CanonicalJson, MappedJson
+from stream_detector.formats.json import CanonicalJson
+from stream_detector.formats.mapped_json import MappedJson
 from stream_detector.formats.scalar import Scalar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stream_detector.formats.columns import Columns, RefusedError, Route
+    from stream_detector.formats.columns import Columns
+    from stream_detector.formats.refusals import RefusedError
+    from stream_detector.formats.routing import Route
     from stream_detector.formats.settings import IntakeSettings
 
 

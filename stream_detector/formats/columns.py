@@ -9,8 +9,10 @@ import numpy as np
 
 from stream_detector.core.records import NO_SEQ, Readings
 from stream_detector.formats.names import name_error
+from stream_detector.formats.refusals import RefusedError, short
 
 if TYPE_CHECKING:
+    from stream_detector.formats.routing import Route
     from stream_detector.formats.settings import IntakeSettings
     from stream_detector.formats.topic_states import TopicStates
 
@@ -25,41 +27,9 @@ FUTURE = 300_000_000
 """How far ahead of ours a device's clock may be, µs."""
 
 
-class RefusedError(Exception):
-    """A message or an element of a list is refused.
-
-    Args:
-        reason: A word from `stream_detector.core.events.REJECTIONS`.
-        message: One sentence for the person who has to mend the sender.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-@dataclass(slots=True)
-class Route:
-    """What a topic says, found out once.
-
-    Attributes:
-        topic: The topic.
-        device: The device, where the topic alone names it.
-        named: The capture ``{device}``, which a name in the payload must equal.
-        captures: All captures.
-        tags: Captures that neither name the device nor the channel; equal ones are one object.
-    """
-
-    topic: str
-    device: str | None
-    named: str | None
-    captures: dict[str, str]
-    tags: dict[str, str]
-
-
 @dataclass(slots=True)
 class _Known:
-    """A device that was met: its sets of channels, all its channels, the captures it came with."""
+    """A known device: its sets of channels, all its channels, the captures it came with."""
 
     shapes: set[int]
     channels: set[str]
@@ -150,7 +120,7 @@ class Columns:
         known = self._known.get(device)
         shape = self._shape_of.get(names, UNKNOWN)
         if known is None or shape not in known.shapes or known.tags is not route.tags:
-            shape = self._meet(device, route, names, known)
+            shape = self._check_new(device, route, names, known)
         self._rows.append((device, shape, ts, arrival, NO_SEQ if seq is None else seq, index))
         self._values.extend(values)
 
@@ -197,7 +167,7 @@ class Columns:
         self._rows, self._values, self.tags = [], [], {}
         return batch
 
-    def _meet(self, device: str, route: Route, names: tuple[str, ...], known: _Known | None) -> int:
+    def _check_new(self, device: str, route: Route, names: tuple[str, ...], known: _Known | None) -> int:
         """Check what is new about a device: its name, its captures, its channels; return their number.
 
         Nothing is remembered of what is refused, so that one device cannot use up everybody's room.
@@ -249,12 +219,6 @@ class Columns:
             found = self._shape_of[names] = len(self._names)
             self._names.append(names)
         return found
-
-
-def short(name: str) -> str:
-    """Return a name as a sentence can show it: quoted, escaped, and not too long."""
-    text = repr(name if len(name) <= 64 else name[:64] + "…")  # noqa: PLR2004 - enough to recognise it
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _time_error(ts: int, latest: int) -> str:

@@ -1,132 +1,33 @@
-"""From messages to batches: which stream a topic belongs to, decoding, and what is refused.
+"""From messages to batches: the loop over what arrived.
 
-The loop over messages does three look-ups and one call; everything that a topic says is found out
-once and remembered.
+For each message it does three look-ups and one call; everything that a topic says is found out once and
+remembered (`routing`), and what comes of it stands in `taken`.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stream_detector.core.events import Rejected
-from stream_detector.formats import FORMATS
-from stream_detector.formats.columns import FUTURE, Columns, RefusedError, Route
-from stream_detector.formats.names import name_error
+from stream_detector.formats.columns import FUTURE
 from stream_detector.formats.redeliveries import Redeliveries
-from stream_detector.formats.topic_states import TopicStates
-from stream_detector.formats.topics import TopicPattern
+from stream_detector.formats.refusals import RefusedError
+from stream_detector.formats.routing import COMMAND, OWN, IntakeStream, Router
+from stream_detector.formats.taken import Taken, Tally, rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from stream_detector.core.records import Readings, TopicState
-    from stream_detector.formats import Format
+    from stream_detector.core.records import TopicState
     from stream_detector.formats.columns import Admission
+    from stream_detector.formats.routing import Route
     from stream_detector.formats.settings import IntakeSettings
+    from stream_detector.formats.taken import Oversized
 
 MAX_PAYLOAD = 65_536
 """Bytes of a payload that are looked at."""
-KEPT = 1024
-MAX_ROUTES = 100_000
-MAX_REMEMBERED = 256
-"""Bytes of a topic; longer ones are found out anew each time, else hostile ones would fill the memory."""
 RETAIN, DUP = 1, 8
-COMMAND = "command"
-"""What a topic is that asks something of the service; such messages are no telemetry."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """How the messages of a stream ended.
-
-    Attributes:
-        received: All of them.
-        accepted: Those with at least a shape that could be read.
-        rejected: By reason.
-        ignored: By reason.
-        refused_readings: Elements of accepted lists that were refused, by reason.
-        duplicates: Readings of messages that are known, by their packet id, to have been taken before.
-    """
-
-    received: int = 0
-    accepted: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    ignored: Counter[str] = field(default_factory=Counter)
-    refused_readings: Counter[str] = field(default_factory=Counter)
-    duplicates: int = 0
-
-
-@dataclass(slots=True)
-class Taken:
-    """What a batch of messages gave.
-
-    Attributes:
-        states: What formats remember of topics from now on, in order; to be kept before the readings.
-        readings: A batch a stream.
-        rejected: What was refused.
-        tallies: By stream; '' for messages that belong to none.
-        own: Topic and payload of what the service, or another one under the same base, publishes.
-        commands: Places of the messages that ask something of the service.
-    """
-
-    own: list[tuple[str, bytes]] = field(default_factory=list)
-    commands: list[int] = field(default_factory=list)
-    states: list[TopicState] = field(default_factory=list)
-    readings: list[Readings] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    tallies: dict[str, Tally] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Oversized:
-    """A payload above the limit, of which only the beginning was kept."""
-
-    size: int
-    sha256: str
-
-
-class _Stream:
-    """A stream as the intake sees it."""
-
-    def __init__(
-        self,
-        name: str,
-        settings: IntakeSettings,
-        admission: Admission,
-    ) -> None:
-        self.name = name
-        self.settings = settings
-        self.pattern = TopicPattern.parse(settings.topic)
-        self.format: Format = FORMATS[settings.format](settings)
-        self.keeps_state = self.format.keeps_state
-        self.states = TopicStates(name)
-        self.columns = Columns(settings, name, admission, self.states)
-        self.use_retained = settings.retained == "use"
-        self._tags: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
-
-    def take_back(self, since: int) -> None:
-        """Undo what a message has given that is refused: its readings from a number on, and its states."""
-        self.columns.drop(since)
-        self.states.undo()
-
-    def forget_tags(self) -> None:
-        """Let go of the captures that were met; those that devices came with stay with them."""
-        self._tags.clear()
-
-    def route(self, topic: str, captures: dict[str, str]) -> Route:
-        """Find out what a topic says."""
-        spoken_for = {"device", "channel"} if self.settings.format == "scalar" else {"device"}
-        tags = {name: value for name, value in captures.items() if name not in spoken_for}
-        tags = self._tags.setdefault(tuple(tags.items()), tags)
-        template = self.settings.device
-        named = captures.get("device")
-        device = None
-        if named is not None or "{device}" not in template:
-            device = template.format(**captures)
-        return Route(topic, device, named, captures, tags)
 
 
 class Intake:
@@ -138,7 +39,7 @@ class Intake:
         admission: Knows the devices.
         built_at: Build date, µs: no clock is believed to be before it.
         keep_deliveries: Messages without a time that are remembered, to know them when they come again.
-        also_own: Tells further topics that are never read as telemetry.
+        also_own: Whether another topic, too, is never read as telemetry.
 
     Attributes:
         deliveries: Of messages without a time.
@@ -167,9 +68,9 @@ class Intake:
     def begin(self) -> None:
         """Forget all devices and topics; no instant is given out twice."""
         self._streams = {
-            name: _Stream(name, settings, self._admission) for name, settings in self._settings.items()
+            name: IntakeStream(name, settings, self._admission) for name, settings in self._settings.items()
         }
-        self._routes: dict[bytes, tuple[_Stream, Route] | Rejected | str] = {}
+        self._router = Router(self._streams, self._base, self._also_own)
 
     def restore(self, states: Iterable[TopicState]) -> None:
         """Give the formats back what they remembered, before they get a message; see `Taken.states`."""
@@ -202,7 +103,7 @@ class Intake:
 
     def stream_of(self, topic: bytes) -> str:
         """Return the name of the stream that a topic belongs to; empty for none."""
-        found = self._look_up(topic)
+        found = self._router.look_up(topic)
         if isinstance(found, tuple):
             return found[0].name
         return found.stream if isinstance(found, Rejected) else ""
@@ -237,17 +138,18 @@ class Intake:
         oversized = oversized or {}
         self._believe_until(max(arrival, self._built_at, wall) + FUTURE)
         instant = max(arrival, self.next_instant)
+        router, known = self._router, self._router.known
         packet_ids = packet_ids or [0] * len(topics)
         for place, (topic, payload, packet_id) in enumerate(zip(topics, payloads, packet_ids, strict=True)):
-            found = self._routes.get(topic)
-            if met := found is None:
-                found = self._look_up(topic)
+            found = known.get(topic)
+            if new := found is None:
+                found = router.look_up(topic)
             if found == COMMAND:
                 taken.commands.append(place)
                 continue
             if not isinstance(found, tuple):
-                if met and found != "own_topic":
-                    self._remember(topic, found)
+                if new and found != OWN:
+                    router.remember(topic, found)
                 self._turn_away(found, topic, payload, arrival, taken)
                 continue
             stream, route = found
@@ -280,8 +182,8 @@ class Intake:
                 unknown = RefusedError("internal_error", f"this should not happen: {type(error).__name__}")
                 self._refuse(stream, route, unknown, payload, arrival, None, taken)
                 continue
-            if met:  # what is refused leaves nothing behind
-                self._remember(topic, found)
+            if new:  # what is refused leaves nothing behind
+                router.remember(topic, found)
             tally.accepted += 1
             if again:
                 tally.duplicates += stream.columns.drop(before)
@@ -304,7 +206,7 @@ class Intake:
 
     def _refuse(
         self,
-        stream: _Stream,
+        stream: IntakeStream,
         route: Route,
         error: RefusedError,
         payload: bytes,
@@ -319,50 +221,19 @@ class Intake:
 
     def _refuse_elements(
         self,
-        stream: _Stream,
+        stream: IntakeStream,
         route: Route,
         refused: list[tuple[int, RefusedError]],
         payload: bytes,
         arrival: int,
         taken: Taken,
     ) -> None:
-        # Once for all: the payload's hash alone takes longer than judging an element.
+        # Once for all: the payload's hash alone takes longer than checking an element.
         whole = rejection(stream.name, "", "", route.topic, payload, arrival, whole_message=False)
         for index, error in refused:
             taken.tallies[stream.name].refused_readings[error.reason] += 1
             message = f"element {index} of the list: {error}"
             taken.rejected.append(replace(whole, reason=error.reason, message=message))
-
-    def _remember(self, topic: bytes, found: tuple[_Stream, Route] | Rejected | str) -> None:
-        if len(self._routes) >= MAX_ROUTES:
-            self._routes.clear()
-            for stream in self._streams.values():
-                stream.forget_tags()
-        if len(topic) <= MAX_REMEMBERED:
-            self._routes[topic] = found
-
-    def _look_up(self, topic: bytes) -> tuple[_Stream, Route] | Rejected | str:
-        """Return stream and route of a topic, or why it has none."""
-        try:
-            text = topic.decode()
-        except UnicodeDecodeError:
-            return rejection("", "topic", "the topic is not UTF-8", repr(topic), b"", 0)
-        if text.startswith(f"{self._base}/cmd/"):
-            return COMMAND
-        if text == self._base or text.startswith((self._base + "/", "$SYS/")) or self._also_own(text):
-            return "own_topic"
-        for stream in self._streams.values():
-            captures = stream.pattern.match(text)
-            if captures is None:
-                continue
-            for name, value in captures.items():
-                error = name_error(value)
-                if error:
-                    reason = "device_name" if name == "device" else "topic"
-                    message = f"{{{name}}} in the topic cannot be a name: {error}"
-                    return rejection(stream.name, reason, message, text, b"", 0)
-            return stream, stream.route(text, captures)
-        return "no_stream"
 
     def _turn_away(
         self, why: Rejected | str, topic: bytes, payload: bytes, arrival: int, taken: Taken
@@ -372,7 +243,7 @@ class Intake:
         tally.received += 1
         if isinstance(why, str):
             tally.ignored[why] += 1
-            if why == "own_topic":
+            if why == OWN:
                 taken.own.append((topic.decode(), payload))
             return
         tally.rejected[why.reason] += 1
@@ -383,29 +254,4 @@ def _too_large(payload: bytes, cut: Oversized | None) -> RefusedError:
     size = cut.size if cut else len(payload)
     return RefusedError(
         "too_large", f"the payload has {size} bytes, more than {MAX_PAYLOAD}; send smaller lists"
-    )
-
-
-def rejection(
-    stream: str,
-    reason: str,
-    message: str,
-    topic: str,
-    payload: bytes,
-    arrival: int,
-    oversized: Oversized | None = None,
-    *,
-    whole_message: bool = True,
-) -> Rejected:
-    """Return the event for a refused payload."""
-    return Rejected(
-        stream=stream,
-        reason=reason,
-        message=message,
-        topic=topic,
-        size=oversized.size if oversized else len(payload),
-        sha256=oversized.sha256 if oversized else hashlib.sha256(payload).hexdigest(),
-        head=payload[:KEPT],
-        received_at=arrival,
-        whole=whole_message,
     )

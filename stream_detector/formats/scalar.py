@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from stream_detector.formats.columns import RefusedError
+from stream_detector.formats.refusals import RefusedError
 
 if TYPE_CHECKING:
-    from stream_detector.formats.columns import Columns, Route
+    from stream_detector.formats.columns import Columns
+    from stream_detector.formats.routing import Route
     from stream_detector.formats.settings import IntakeSettings
 
 DEFAULT_CHANNEL = "value"

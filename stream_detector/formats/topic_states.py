@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stream_detector.core.records import TopicState
-from stream_detector.formats.columns import RefusedError, short
+from stream_detector.formats.refusals import RefusedError, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

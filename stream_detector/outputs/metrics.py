@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from stream_detector.core.devices.snapshot import OpenAlert
     from stream_detector.core.events import Counts, Event
     from stream_detector.core.records import Role
-    from stream_detector.formats.intake import Tally
+    from stream_detector.formats.taken import Tally
 
 SCORE_BUCKETS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 100.0, 1000.0)
 SECONDS_BUCKETS = (

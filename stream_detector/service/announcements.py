@@ -18,7 +18,7 @@ from stream_detector.service.commands import REQUESTS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from stream_detector.formats.intake import Taken
+    from stream_detector.formats.taken import Taken
     from stream_detector.outputs.home_assistant import HomeAssistant
     from stream_detector.outputs.messages import Publication
     from stream_detector.service.connection import Connection, Connector

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from stream_detector.core.events import CommandAnswered
-from stream_detector.formats.intake import rejection
+from stream_detector.formats.taken import rejection
 from stream_detector.mqtt.requests import response_to
 from stream_detector.outputs.messages import Publication
 from stream_detector.service.commands import LONGEST_REASON, RefusedError, Request, known, refusal
@@ -20,7 +20,7 @@ from stream_detector.service.commands import LONGEST_REASON, RefusedError, Reque
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stream_detector.formats.intake import Oversized
+    from stream_detector.formats.taken import Oversized
     from stream_detector.mqtt.requests import ResponseTo
     from stream_detector.service.commands import Commands
     from stream_detector.service.decision import Decision

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from stream_detector.core.events import Counts, Event, Outcome
     from stream_detector.core.records import Record
-    from stream_detector.formats.intake import Tally
+    from stream_detector.formats.taken import Tally
     from stream_detector.outputs.messages import Publication
 
 

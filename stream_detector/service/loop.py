@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from stream_detector.core.events import ModelRefused
 from stream_detector.errors import StorageError, StreamDetectorError
-from stream_detector.formats.intake import RETAIN, Oversized, Tally
+from stream_detector.formats.intake import RETAIN
+from stream_detector.formats.taken import Oversized, Tally
 from stream_detector.models.reload import Loaded
 from stream_detector.service.broker_requests import Message
 from stream_detector.service.decision import Decision

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from stream_detector import failpoints
 from stream_detector.core.events import Rejected
 from stream_detector.core.records import Forgotten
-from stream_detector.formats.intake import Tally, rejection
+from stream_detector.formats.taken import Tally, rejection
 from stream_detector.outputs.messages import ModelMessage
 from stream_detector.service.decision import ScoredReadings
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from stream_detector.core.events import ModelRefused, StreamEvent
     from stream_detector.core.records import Readings, Record
-    from stream_detector.formats.intake import Intake, Oversized, Taken
+    from stream_detector.formats.intake import Intake
+    from stream_detector.formats.taken import Oversized, Taken
     from stream_detector.outputs.home_assistant import HomeAssistant
     from stream_detector.outputs.messages import Publication, Publications
     from stream_detector.service.decision import Decision

@@ -1,7 +1,7 @@
 """Recordings: CSV and JSON-lines files -> the same batches that the live service sees.
 
 The arrival of a recorded reading is its event time, and time passes (ticks) between the readings, so
-that silence is judged as it would have been. Files are read together, in the order of time.
+that silence is found as it would have been. Files are read together, in the order of time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 from stream_detector.core.records import NO_SEQ, Readings, Tick
 from stream_detector.errors import DataError
 from stream_detector.formats.columns import OLDEST
-from stream_detector.formats.json import microseconds
 from stream_detector.formats.names import name_error
+from stream_detector.formats.times import microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -128,7 +128,7 @@ class Writer:
             self._db.run("DELETE FROM alerts WHERE stream = ? AND device = ? AND kind = ?", key)
             return
         published_at = event.updated_at
-        if event.event == "ack":  # which tells nothing new of the device
+        if event.event == "ack":  # which says nothing new of the device
             sql = "SELECT published_at FROM alerts WHERE stream = ? AND device = ? AND kind = ?"
             published_at = self._db.one(sql, key) or published_at
         alert = OpenAlert(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stream_detector.formats.intake import Taken
+    from stream_detector.formats.taken import Taken
 
 NOW = 1_780_000_000_000_000
 SECOND = 1_000_000

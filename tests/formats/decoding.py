@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stream_detector.formats.intake import Intake, Taken
+from stream_detector.formats.intake import Intake
 from stream_detector.formats.settings import IntakeSettings
 
 if TYPE_CHECKING:
     from stream_detector.core.records import Readings
-    from stream_detector.formats.intake import Tally
+    from stream_detector.formats.taken import Taken, Tally
 
 NOW = 1_770_000_000_000_000
 """Service clock of these tests: 2026-02-02T02:40:00Z, in µs."""

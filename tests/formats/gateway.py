@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stream_detector.formats.columns import RefusedError
+from stream_detector.formats.refusals import RefusedError
 
 if TYPE_CHECKING:
-    from stream_detector.formats.columns import Columns, Route
+    from stream_detector.formats.columns import Columns
+    from stream_detector.formats.routing import Route
     from stream_detector.formats.settings import IntakeSettings
 
 

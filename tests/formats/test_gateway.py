@@ -16,7 +16,7 @@ from tests.formats.gateway import Gateway
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stream_detector.formats.intake import Taken
+    from stream_detector.formats.taken import Taken
 
 UP = "gateways/{site}"
 BIRTH = b"birth 7=temp 8=rpm"

@@ -72,7 +72,7 @@ def test_values() -> None:
 
 
 def test_one_bad_element() -> None:
-    """A list is judged element by element: one is refused, with its place, the others are taken."""
+    """A list is checked element by element: one is refused, with its place, the others are taken."""
     good = {"values": {"x": 1}}
     bad = [{"values": {"x": True}}, {"values": {"x": 1}, "ts": "?"}, 7, {}, {"values": {"a\n": 1}}, []]
     taken = take(listed(good, *bad, good))

@@ -159,7 +159,7 @@ def test_a_named_path_must_be_a_number() -> None:
 
 
 def test_a_list_of_foreign_objects() -> None:
-    """It is judged element by element."""
+    """It is checked element by element."""
     taken = take(b'[{"o": {"x": 1}}, 7, {"o": {"x": 2}}]', map={"values": "o"})
     assert [values for _, values in rows(taken.readings[0])] == [{"x": 1.0}, {"x": 2.0}]
     assert dict(tally(taken).refused_readings) == {"no_values": 1}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from stream_detector.formats import intake as module
-from stream_detector.formats.intake import Intake, Oversized
+from stream_detector.formats import routing
+from stream_detector.formats.intake import Intake
 from stream_detector.formats.settings import IntakeSettings
+from stream_detector.formats.taken import Oversized
 from tests.formats.decoding import NOW, Room, intake, only, refusal, take, tally
 
 GOOD = b'{"values": {"x": 1}}'
 
 
 def test_captures_become_tags() -> None:
-    """Those that do not name the device are said once, when the device is met."""
+    """Those that do not name the device are said once, when the device is new."""
     pumps = intake(topic="{area}/+/{site}/{device}/#")
     readings = only(take(("west/x/north/p1/a/b", GOOD), ("west/y/north/p1", GOOD), into=pumps))
     assert readings.devices == ["p1", "p1"]
@@ -87,13 +88,13 @@ def test_a_topic_that_is_no_utf8() -> None:
 
 def test_many_topics(monkeypatch: pytest.MonkeyPatch) -> None:
     """Topics are remembered up to a limit, long ones not at all; devices stay who they are."""
-    monkeypatch.setattr(module, "MAX_ROUTES", 10)
+    monkeypatch.setattr(routing, "MAX_ROUTES", 10)
     pumps = intake()
     for number in range(25):
         only(take((f"plant/s{number}/p{number}", GOOD), ("plant/n/p", GOOD), into=pumps))
     pumps.take([b"plant/" + b"n" * 60_000 + b"/p1"], [GOOD], [0], NOW)
-    assert len(pumps._routes) <= 10
-    assert max(map(len, pumps._routes)) < 20
+    assert len(pumps._router.known) <= 10
+    assert max(map(len, pumps._router.known)) < 20
     assert len(pumps._streams["pumps"]._tags) <= 11
     assert pumps.devices_with_other_captures() == []
 

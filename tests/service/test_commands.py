@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from stream_detector import cli
 from stream_detector.core.events import COMMAND_RESULTS
 from stream_detector.core.records import Feedback
-from stream_detector.formats.intake import Oversized
+from stream_detector.formats.taken import Oversized
 from stream_detector.service.broker_requests import BrokerRequests, Message
 from stream_detector.service.commands import ERRORS, NOT_YET, REQUESTS, Commands
 from stream_detector.service.decision import Decision

@@ -1,6 +1,6 @@
 """What the tests of storage have in common: small records and states, strategies, and a store's content.
 
-`step(k)` is the k-th commit of a story in which every table tells how far it has come, so that what is
+`step(k)` is the k-th commit of a scenario in which every table tells how far it has come, so that what is
 found after a crash can be held against `content_after(k)`.
 """
 
@@ -116,7 +116,7 @@ def topic_state(k: int) -> TopicState:
 
 
 def step(k: int) -> Change:
-    """Return the k-th commit of a story, k from 1 on: all tables say k afterwards."""
+    """Return the k-th commit of a scenario, k from 1 on: all tables say k afterwards."""
     kinds: list[Record] = [
         readings(k % 5 + 1, at=START + k),
         Gap(START + k, START + k + 1),
@@ -158,7 +158,7 @@ def content(store: Store) -> dict[str, Any]:
 
 
 def check_prefix(found: dict[str, Any], committed: int) -> int:
-    """Assert that a store holds the first k commits of the story for some k, and return it.
+    """Assert that a store holds the first k commits of the scenario for some k, and return it.
 
     Args:
         found: Its `content`.
@@ -201,8 +201,8 @@ def plain(record: Record) -> Any:
     }
 
 
-def story(folder: Path, steps: int) -> None:
-    """Write the first commits of the story into a new store, and end in order."""
+def scenario(folder: Path, steps: int) -> None:
+    """Write the first commits of the scenario into a new store, and end in order."""
     store = Store(folder)
     for k in range(1, steps + 1):
         store.commit(step(k))
@@ -210,7 +210,7 @@ def story(folder: Path, steps: int) -> None:
 
 
 REPLIES = 20
-"""So many of the story's replies are looked at."""
+"""So many of the scenario's replies are looked at."""
 INTS = st.integers(-(2**63), 2**63 - 1)
 NAMES = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=8)
 FLOATS = st.floats(allow_nan=False)

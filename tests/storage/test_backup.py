@@ -18,7 +18,7 @@ from stream_detector.storage.history import Historian
 from stream_detector.storage.journal import read_journal
 from stream_detector.storage.segments import segments
 from stream_detector.storage.store import Store
-from tests.storage.examples import check_prefix, content, story
+from tests.storage.examples import check_prefix, content, scenario
 from tests.storage.failing import failing
 from tests.storage.test_history import DAY, ROOM, record, write
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def test_a_backup_is_a_state_dir(tmp_path: Path) -> None:
     """It holds what the original held, files as private as there."""
     state_dir, target = tmp_path / "state", tmp_path / "copies" / "backup"
-    story(state_dir, 6)
+    scenario(state_dir, 6)
     (state_dir / "instance").write_text("0123abcd")
     result = backup(state_dir, target)
     assert (result.position, result.segments, result.left_out) == (12, 0, ())
@@ -106,7 +106,7 @@ def test_a_history_that_ran_ahead_is_cut(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_damaged_segment_is_left_out(tmp_path: Path) -> None:
     """What cannot be read cannot be copied; the rest is, and the file is named."""
     state_dir = tmp_path / "state"
-    story(state_dir, 2)
+    scenario(state_dir, 2)
     (state_dir / "history").mkdir()
     name = f"{1:019d}-20231114T221320Z.db"
     (state_dir / "history" / name).write_bytes(b"damaged")
@@ -117,7 +117,7 @@ def test_a_damaged_segment_is_left_out(tmp_path: Path) -> None:
 
 def test_a_target_is_never_written_over(tmp_path: Path) -> None:
     """A folder with something in it is refused; an empty one is taken."""
-    story(tmp_path / "state", 1)
+    scenario(tmp_path / "state", 1)
     target = tmp_path / "backup"
     target.mkdir()
     backup(tmp_path / "state", target)
@@ -129,7 +129,7 @@ def test_what_is_not_there_or_full(tmp_path: Path) -> None:
     """Errors are sentences: nothing to copy, a target that is a file, a full disk."""
     with pytest.raises(StateError, match=r"there is no state.db in .*; name the state_dir"):
         backup(tmp_path / "other", tmp_path / "backup")
-    story(tmp_path / "state", 1)
+    scenario(tmp_path / "state", 1)
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be copied to"):
         backup(tmp_path / "state", tmp_path / "file")

@@ -48,7 +48,7 @@ def test_a_record_is_only_read_where_it_was_written(record: Record) -> None:
 
 @given(STATES)
 def test_every_state_comes_back(state: DeviceState) -> None:
-    """A device's state is the same after storage, with its layout, its tracks and what was told."""
+    """A device's state is the same after storage, with its layout, its tracks and what was published."""
     layout_id, content = codec.encode_layout(state.layout)
     layout = codec.decode_layout(content)
     assert codec.layout_id(content) == layout_id

@@ -142,23 +142,23 @@ while True:
 
 
 def test_kill_9_loses_nothing_that_was_committed(tmp_path: Path) -> None:
-    """Killed at any moment, a process leaves the commits that it has told of, and at most one more."""
+    """Killed at any moment, a process leaves the commits that it has reported, and at most one more."""
     for kills in range(1, 5):
         with subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
-            told = [int(child.stdout.readline()) for _ in range(20 * kills)]
+            reported = [int(child.stdout.readline()) for _ in range(20 * kills)]
             child.send_signal(signal.SIGKILL)
-            told += [
+            reported += [
                 int(line) for line in child.stdout.read().splitlines(keepends=True) if line.endswith(b"\n")
             ]
         with closing(Store(tmp_path)) as store:
             found = int(store.get("k") or 0)
             assert check_prefix(content(store) | {"deliveries": _last(store, found)}, found) == found
-            assert told[-1] <= found <= told[-1] + 1
+            assert reported[-1] <= found <= reported[-1] + 1
 
 
 def _last(store: Store, k: int) -> list[tuple[int, int]]:
-    """Return the deliveries as the story has them (there are more than it keeps, after some time)."""
+    """Return the deliveries as the scenario has them (there are more than it keeps, after some time)."""
     assert store.deliveries()[-1:] == [(k, 1000 + k)]
     return [(i, 1000 + i) for i in range(1, k + 1)]
 

@@ -172,7 +172,7 @@ def test_moving_again_changes_nothing(
 def test_a_problem_is_said_in_a_sentence(
     tmp_path: Path, store: Store, historian: Callable[..., Historian]
 ) -> None:
-    """A full disk is told of, and only until it is over."""
+    """A full disk is reported, and only until it is over."""
     write(store, 1, 5)
     mover = historian()
     mover.offer(5)

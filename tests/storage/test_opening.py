@@ -21,7 +21,7 @@ from stream_detector.storage.change import Change
 from stream_detector.storage.journal import read_journal
 from stream_detector.storage.store import LEAP, Store
 from tests.storage import torn
-from tests.storage.examples import check_prefix, content, story
+from tests.storage.examples import check_prefix, content, scenario
 from tests.storage.released.make import EXPECTED, EXPECTED_1, EXPECTED_2
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ RELEASED = Path(__file__).parent / "released"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a state_dir that holds six commits of the story."""
-    story(tmp_path / "state", 6)
+    """Return a state_dir that holds six commits of the scenario."""
+    scenario(tmp_path / "state", 6)
     return tmp_path / "state"
 
 
@@ -330,7 +330,7 @@ def test_missing_permissions(folder_mode: int, file_mode: int) -> None:
     with TemporaryDirectory() as base:
         Path(base).chmod(0o755)
         folder = Path(base) / "state"
-        story(folder, 6)
+        scenario(folder, 6)
         records = sum(1 for _ in read_journal(folder))
         (folder / "state.db").chmod(file_mode)
         (folder / "lock").chmod(0o666 & folder_mode)
@@ -356,7 +356,7 @@ def test_a_log_that_was_left_behind_is_not_taken_for_the_new_one(tmp_path: Path)
 def test_positions_go_on_after_those_of_the_history(tmp_path: Path, steps: int) -> None:
     """Who begins with nothing, or with an older database, does not use the history's positions again."""
     if steps:
-        story(tmp_path, steps)
+        scenario(tmp_path, steps)
     history = tmp_path / "history"
     history.mkdir()
     shutil.copyfile(RELEASED / "schema-1" / "state.db", history / f"{1:019d}-20231114T221320Z.db")

@@ -108,7 +108,7 @@ def test_any_change_comes_back(
 def test_committing_again_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, repeated: list[int]
 ) -> None:
-    """A commit whose success was not told may be made again, as often as one likes."""
+    """A commit whose success was not reported may be made again, as often as one likes."""
     with closing(Store(tmp_path_factory.mktemp("store"))) as store:
         for k in range(1, 7):
             for _ in range(1 + repeated.count(k)):
@@ -191,7 +191,7 @@ def test_facts_are_written_over(store: Store) -> None:
 
 
 def test_an_alert_is_open_until_it_clears(store: Store) -> None:
-    """What is kept of an alert is what was told last."""
+    """What is kept of an alert is what was published last."""
     store.commit(Change(alerts=[alert("raise", 1), alert("update", 2), alert("raise", 1, "pump-1")]))
     assert [(each.device, each.seq, each.peak) for each in store.open_alerts()] == [
         ("pump-0", 2, 3.0),
