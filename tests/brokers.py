@@ -132,12 +132,22 @@ class Mosquitto:
         return self
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it: orderly, or with SIGKILL."""
+        """End it: orderly, or with SIGKILL.
+
+        It forgets a signal that comes after it listens and before its loop runs, so it is asked again.
+        """
         process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(signal.SIGCONT)  # frozen, it would not hear
+        if process is None:
+            return
+        process.send_signal(signal.SIGCONT)  # frozen, it would not hear
+
+        def ended() -> bool:
             process.send_signal(how)
-            process.wait(PATIENCE_S)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1.0)
+            return process.returncode is not None
+
+        wait_for(ended, what="mosquitto ends")
 
     def kill(self) -> None:
         """End it at once: it saves nothing."""
