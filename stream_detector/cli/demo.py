@@ -186,7 +186,7 @@ class Screen:
         self._begin = time.monotonic()
 
     def fault(self, fault: Fault, starts: bool) -> None:
-        """Say what the plant does, so that the detector can be judged."""
+        """Say what the plant does, so that the detector can be checked."""
         where = f"{fault.device} {fault.channel}" if fault.channel else fault.device
         self._print("plant", f"{where}: {FAULTS[fault.kind]} {'begins' if starts else 'ends'}", "2")
 

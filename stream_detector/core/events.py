@@ -206,7 +206,7 @@ class Rejected:
     """A message, or one element of a list, is refused.
 
     Attributes:
-        stream: The stream it was meant for, empty where none can be told.
+        stream: The stream it was meant for, empty where it is unknown.
         reason: A word from `REJECTIONS`; ``command`` for a request that cannot be answered.
         message: One sentence for the person who has to mend the sender.
         topic: Where it came from.

@@ -32,7 +32,7 @@ Ints: TypeAlias = "NDArray[np.int64]"
 SITES = ("north", "south")
 TOPIC = "plant/{site}/{kind}/{device}"
 EPOCH_S = 1767225600.0
-"""2026-01-01T00:00:00Z: where time 0 stands unless told otherwise."""
+"""2026-01-01T00:00:00Z: where time 0 stands unless another start is given."""
 FIRST_FAULT_S = 7.0
 FAULT_EVERY_S = (5.0, 8.0)
 FAULT_LASTS_S: Mapping[FaultKind, tuple[float, float]] = {

@@ -87,7 +87,7 @@ class Plant:
         duration_s: float | None = None,
         on_fault: Callable[[Fault, bool], None] | None = None,
     ) -> int:
-        """Publish until told to stop, and return how many readings were handed over.
+        """Publish until it is stopped, and return how many readings were handed over.
 
         The fleet's time 0 is when the connection stands; a connection that is lost later is
         sought again.

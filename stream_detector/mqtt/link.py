@@ -121,7 +121,7 @@ class Link:
 
     @property
     def formerly(self) -> list[str]:
-        """Filters that are not wanted any more and not yet given back; later starts must be told of them."""
+        """Filters that are not wanted any more and not yet given back; later starts must know of them."""
         return self._subscriptions.formerly
 
     @property
@@ -154,8 +154,7 @@ class Link:
         if not self.connected:
             return notes
         forgotten = not self.session_present and (self._known or self.epoch > 1)
-        granted = self.terms.session_expiry_s
-        return notes + sentences.of_session(self._settings.session_expiry_s, granted, forgotten=forgotten)
+        return notes + self.terms.session_notes(self._settings.session_expiry_s, forgotten=forgotten)
 
     def poll(self, timeout_s: float) -> Received | None:
         """Do what is due, wait for the broker, read once.

@@ -110,14 +110,6 @@ def subscription_refused(broker: Address, name: str, reason: str) -> str:
     )
 
 
-def of_session(wish: int, granted: int | None, *, forgotten: bool) -> list[str]:
-    """Return what is not as we wish of our session: `wish` and `granted` say how long it is kept, s."""
-    notes = [SESSION_GONE] if wish and forgotten else []
-    if granted is not None and granted < wish:
-        notes.append(session_shortened(granted, wish))
-    return notes
-
-
 def session_shortened(granted: int, wish: int) -> str:
     """The broker forgets us sooner than we asked it to."""
     return (

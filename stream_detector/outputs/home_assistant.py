@@ -163,7 +163,7 @@ def slug(text: str) -> str:
 
 
 class HomeAssistant:
-    """What Home Assistant is to be told, a few devices at a time.
+    """What Home Assistant gets, a few devices at a time.
 
     Args:
         settings: The section.

@@ -139,7 +139,7 @@ class Metrics:
                     "The journal from here on would be replayed at a start.",
                     [],
                 ),
-                ("state_free_bytes", "Bytes free where state_dir is; NaN: it cannot be told.", []),
+                ("state_free_bytes", "Bytes free where state_dir is; NaN: unknown.", []),
                 ("build_info", "1, with the version.", ["version"]),
             )
         }

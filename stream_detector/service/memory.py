@@ -1,7 +1,7 @@
 """What the service knows of its devices: the state of all streams, which can be dropped and rebuilt.
 
 An unexpected error leaves state half changed. Then `begin` drops all of it, and `recovery` puts back
-what is on disk; whoever holds this object sees the new state without being told.
+what is on disk; whoever holds this object sees the new state at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The records that everything begins with: under which configuration, and by which models, it is judged."""
+"""The records that everything begins with: the configuration, and the models that score."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class AlertSettings(BaseModel):
     )
     critical_from: float = Field(2.0, ge=1.0, le=1000, description="Score from which an alert is critical.")
     update_every_s: float = Field(
-        60.0, ge=0, le=86_400, description="An open alert is told again at most this often."
+        60.0, ge=0, le=86_400, description="An open alert is published again at most this often."
     )
 
     @field_validator("raise_after")
@@ -99,7 +99,7 @@ class StreamSettings(IntakeSettings):
 
     @property
     def about(self) -> dict[str, Any]:
-        """Return what others are told of the stream."""
+        """Return what `info` says of the stream."""
         return {
             "topic": self.topic,
             "format": self.format,
