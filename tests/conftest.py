@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stream_detector.mqtt.broker import EmbeddedBroker
-from tests.brokers import MOSQUITTO, Certificates, Mosquitto
+from tests.brokers import MOSQUITTO, Mosquitto
+from tests.certificates import Certificates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

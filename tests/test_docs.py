@@ -1,22 +1,15 @@
-"""The pages tell the truth: what they show loads, parses and exists, and what can be said is explained.
-
-`make site` is tried here, too: the pages have to be built without a warning and read without a network.
-"""
+"""The pages tell the truth: what they show loads, parses and exists, and what can be said is explained."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import itertools
-import os
 import re
 import shlex
 import sqlite3
-import subprocess
-import sys
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urldefrag, urlsplit
+from urllib.parse import urldefrag
 
 import msgspec
 import numpy as np
@@ -36,7 +29,7 @@ from stream_detector.outputs.metrics import Metrics
 from stream_detector.settings import ENV_PREFIX, Settings, validate
 from stream_detector.storage.store import Store
 from tests.formats.decoding import NOW, Room
-from tests.pages import DOCS, PAGES, ROOT, Block, anchors, blocks, links, words
+from tests.pages import DOCS, PAGES, ROOT, Block, anchors, blocks, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -360,74 +353,3 @@ def test_each_rule_of_prometheus_has_its_place_in_troubleshooting() -> None:
     for runbook in named:
         page, anchor = urldefrag(runbook)
         assert anchor in anchors(ROOT / page), runbook
-
-
-# -- links and the site -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_lead_somewhere(page: Path) -> None:
-    """A link to a file of the repository finds it, and the heading in it."""
-    for link in links(page):
-        target, anchor = urldefrag(link)
-        if urlsplit(target).scheme:
-            continue
-        path = (page.parent / target).resolve() if target else page
-        assert path.exists(), link
-        if anchor:
-            assert anchor in anchors(path), link
-
-
-class Html(HTMLParser):
-    """What a page of the site loads when it is opened."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.loaded: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what the browser fetches without being asked."""
-        found = dict(attrs)
-        for name in (
-            "src",
-            "srcset",
-            "data",
-            "poster",
-            *(("href",) if tag in {"link", "use", "image"} else ()),
-        ):
-            if value := found.get(name):
-                self.loaded.append(value)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site as `make site` does, elsewhere."""
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=100
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def test_the_site_is_built_without_a_warning_and_is_whole(site: Path) -> None:
-    """Each page of docs/ is a page of the site, and no code is published with it."""
-    for page in DOCS.rglob("*.md"):
-        assert (site / page.relative_to(DOCS)).with_suffix(".html").exists(), page.name
-    assert not list(site.rglob("*.py"))
-
-
-def test_the_site_needs_no_other_host(site: Path) -> None:
-    """Opening a page loads nothing but files of the site."""
-    for page in site.rglob("*.html"):
-        for target in Html(page.read_text(encoding="utf-8")).loaded:
-            address = urlsplit(target)
-            assert not address.netloc, f"{page.name} loads {target}"
-            if page.name != "404.html" and address.scheme != "data" and address.path:
-                assert (page.parent / address.path).exists(), f"{page.name} misses {target}"
-    for style in site.rglob("*.css"):
-        text = style.read_text(encoding="utf-8")
-        assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", text), style.name

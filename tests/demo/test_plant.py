@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessage
 
     from stream_detector.mqtt.broker import EmbeddedBroker
-    from tests.brokers import Certificates, Mosquitto
+    from tests.brokers import Mosquitto
+    from tests.certificates import Certificates
 
 
 @contextmanager

@@ -15,12 +15,14 @@ import pytest
 from stream_detector.formats.topics import TopicPattern
 from stream_detector.mqtt.broker_check.check import BrokerCheck
 from stream_detector.mqtt.settings import BrokerSettings
-from tests.brokers import Certificates, Mosquitto, Peer, free_port, wait_for
+from tests.brokers import Mosquitto, Peer, free_port, wait_for
 
 from .driving import Driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.certificates import Certificates
 
 pytestmark = pytest.mark.mosquitto
 

@@ -19,13 +19,15 @@ from pydantic import BaseModel
 from stream_detector.mqtt.dial import new_client
 from stream_detector.mqtt.settings import BrokerSettings
 from stream_detector.settings import Settings
-from tests.brokers import EXPIRED, NOT_YET, Certificates, Mosquitto, Peer, accepts, free_port, wait_for
+from tests.brokers import EXPIRED, NOT_YET, Mosquitto, Peer, accepts, free_port, wait_for
 
 from .driving import Driver, ScriptedBroker, wait_for_the_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.certificates import Certificates
 
 pytestmark = pytest.mark.mosquitto
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.service.asking import RANGE, Asked
 from tests.service.running import RunningService
 from tests.service.sensor import TOPIC
 
@@ -42,3 +43,9 @@ def start_service(tmp_path: Path) -> Iterator[Callable[..., RunningService]]:
             return service
 
         yield start
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Asked:
+    """Return a service with one stream."""
+    return Asked(tmp_path, stream=RANGE)

@@ -3,91 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from typer.testing import CliRunner
 
 from stream_detector import cli
 from stream_detector.core.events import COMMAND_RESULTS
 from stream_detector.core.records import Feedback
-from stream_detector.formats.taken import Oversized
-from stream_detector.service.broker_requests import BrokerRequests, Message
-from stream_detector.service.commands import ERRORS, NOT_YET, REQUESTS, Commands
+from stream_detector.service.broker_requests import Message
+from stream_detector.service.commands import ERRORS, NOT_YET, REQUESTS
 from stream_detector.service.decision import Decision
-from tests.persisting import NOW, SECOND, Kept
+from tests.persisting import NOW, SECOND
+from tests.service.asking import RANGE, Asked, wanting
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-RANGE = {"channels": {"x": {"max": 10}}, "alerts": {"clear_after": 2}}
-
-
-class Asked(Kept):
-    """A service without sockets that takes commands."""
-
-    def open(self) -> None:
-        """Start as a service does."""
-        super().open()
-        commands = Commands(
-            self.engine.memory,
-            self.processing,
-            stored_reply=self.store.reply,
-            recovery=self.recovery,
-            look_for_models=lambda: ["forest"],
-        )
-        self.requests = BrokerRequests(
-            "stream_detector", commands, self.processing, reads=self.engine.intake.reads
-        )
-
-    def take(self, decision: Decision, command: str, payload: bytes, **said: Any) -> None:
-        """Take a request in."""
-        usual = {"retained": False, "oversized": None, "properties": b"", "arrival": self.now}
-        message = Message(f"stream_detector/cmd/{command}", payload, **{**usual, **said})
-        self.requests.take(decision, message)
-
-    def decide(self, command: str, request: object, **said: Any) -> Decision:
-        """Take a request in, alone; nothing is written yet."""
-        decision = Decision()
-        payload = request if isinstance(request, bytes) else json.dumps(request).encode()
-        self.take(decision, command, payload, **said)
-        return decision
-
-    def ask(self, command: str, request: object, **said: Any) -> list[dict[str, Any]]:
-        """Take a request in; return what is published."""
-        return self.conclude(self.decide(command, request, **said))
-
-    def raise_alert(self, device: str = "p", x: float = 50.0) -> str:
-        """Let a device be out of range; return the alert's id."""
-        self.now += SECOND
-        published = self.send((f"plant/n/{device}", {"values": {"x": x}}))
-        return next(str(one["id"]) for one in published if one["schema"] == "stream_detector.alert/1")
-
-    def calm(self, device: str = "p", count: int = 1) -> list[dict[str, Any]]:
-        """Let a device send usual readings; return what is published."""
-        out = []
-        for k in range(count):
-            self.now += SECOND
-            out += self.send((f"plant/n/{device}", {"values": {"x": 5.0 + k % 2}}))
-        return out
-
-
-@pytest.fixture
-def kept(tmp_path: Path) -> Asked:
-    """Return a service with one stream."""
-    return Asked(tmp_path, stream=RANGE)
-
-
-def wanting(topic: str, correlation: bytes = b"") -> bytes:
-    """Return the properties of a request that says where its answer goes."""
-    out: Any = Properties(PacketTypes.PUBLISH)
-    out.ResponseTopic = topic
-    if correlation:
-        out.CorrelationData = correlation
-    packed = out.pack()
-    return bytes(packed[1 if packed[0] < 128 else 2 :])
 
 
 def test_an_alert_is_acknowledged_once(kept: Asked) -> None:
@@ -327,95 +258,6 @@ def test_feedback_is_in_the_journal(kept: Asked) -> None:
 def test_reload_says_what_it_looks_for(kept: Asked) -> None:
     """The outcome is an event of its own, some seconds later."""
     assert kept.ask("reload", {"transaction": "t"})[0]["result"] == {"looking_for": ["forest"]}
-
-
-@pytest.mark.parametrize(
-    ("command", "request_", "code", "words"),
-    [
-        ("ack", {"transaction": "t"}, "bad_request", "missing required field `id`"),
-        ("ack", {"transaction": "t", "id": "x"}, "bad_request", "regex"),
-        ("ack", {"transaction": "t", "id": "0" * 24 + "\n"}, "bad_request", "length <= 24"),
-        ("ack", {"transaction": "t", "id": "0" * 24}, "not_found", "no open alert"),
-        ("feedback", {"transaction": "t", "id": "0" * 24, "verdict": "?"}, "bad_request", "Invalid enum"),
-        ("forget", {"transaction": "t", "stream": "pumps", "device": "?"}, "not_found", "no device pumps/?"),
-        ("forget", {"transaction": "t", "stream": "?", "device": "p"}, "not_found", "no device ?/p"),
-        ("dance", {"transaction": "t"}, "unknown_command", "there are: ack, feedback"),
-        *[(name, {"transaction": "t"}, "not_supported", "does not know the command") for name in NOT_YET],
-    ],
-)
-def test_a_request_that_is_wrong_is_answered(
-    kept: Asked, command: str, request_: object, code: str, words: str
-) -> None:
-    """By a code for programs, and a sentence for people."""
-    (reply,) = kept.ask(command, request_)
-    assert (reply["ok"], reply["result"], reply["error"]["code"]) == (False, None, code)
-    assert words in reply["error"]["message"]
-    assert kept.published[-1].topic == f"stream_detector/reply/{'unknown' if command == 'dance' else command}"
-    assert kept.total("commands_total", result=code) == 1
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [b"", b"\xff", b"[]", b"7", b'{"id": "a"}', b'{"transaction": ""}', b'{"transaction": {}}', b"[" * 5000],
-)
-def test_what_cannot_be_answered_is_a_dead_letter(kept: Asked, payload: bytes) -> None:
-    """Without a transaction nobody would know whose answer it is."""
-    (letter,) = kept.ask("ack", payload)
-    assert (letter["schema"], letter["reason"]) == ("stream_detector.deadletter/1", "command")
-    assert letter["topic"] == "stream_detector/cmd/ack"
-    assert kept.total("commands_total", command="ack", result="dead_letter") == 1
-    assert kept.total("messages_received_total") == 0
-
-
-def test_a_large_request_is_refused(kept: Asked) -> None:
-    """Of which only the beginning came, so it has no transaction."""
-    whole = Oversized(70_000, "ab" * 32)
-    (letter,) = kept.ask("ack", b'{"transaction": "t", "comm', oversized=whole)
-    assert letter["message"] == "the request is too large"
-    assert (letter["size"], letter["sha256"]) == (70_000, "ab" * 32)
-
-
-def test_a_retained_request_is_ignored(kept: Asked) -> None:
-    """Nobody asks now; it would be carried out at every start."""
-    alert = kept.raise_alert()
-    assert kept.ask("ack", {"transaction": "t", "id": alert}, retained=True) == []
-    assert kept.total("commands_total", command="ack", result="ignored") == 1
-
-
-def test_an_answer_goes_where_it_is_wanted(kept: Asked) -> None:
-    """To the response topic with its correlation data, which do for a transaction, too."""
-    alert = kept.raise_alert()
-    properties = wanting("me/answers", b"\x00\x01")
-    *_, first = kept.ask("ack", {"id": alert}, properties=properties)
-    answer = kept.published[-1]
-    assert (answer.topic, answer.correlation, answer.once) == ("me/answers", b"\x00\x01", True)
-    assert (first["transaction"], first["ok"]) == (None, True)
-    assert kept.ask("ack", {"id": alert}, properties=properties) == [first]
-    (refused,) = kept.ask("ack", b"nonsense", properties=properties)
-    assert refused["error"]["code"] == "bad_request"
-    assert kept.ask("ack", {"id": alert}, properties=properties) == [first]
-
-
-@pytest.mark.parametrize(
-    "topic",
-    [
-        "a/#",
-        "+",
-        "$SYS/x",
-        "$share/a/b",
-        "stream_detector/alert/pumps/p",
-        "stream_detector/cmd/ack",
-        "plant/n/p",
-        "homeassistant/device/sd_0123456789abcdef/config",
-        "a\nb",
-        "/" * 250,
-    ],
-)
-def test_an_answer_is_no_input(kept: Asked, topic: str) -> None:
-    """A response topic that we read ourselves, or that no topic can be, is not used."""
-    (reply,) = kept.ask("ack", {"transaction": "t", "id": "0" * 24}, properties=wanting(topic))
-    assert reply["error"]["code"] == "not_found"
-    assert kept.published[-1].topic == "stream_detector/reply/ack"
 
 
 def test_the_words_are_told_apart(kept: Asked) -> None:
