@@ -49,13 +49,14 @@ def command(
     """Run recordings through the detector."""
     from stream_detector.core.records import Forgotten, Gap, Readings, Tick
     from stream_detector.service.engine import offline
-    from stream_detector.sources import recordings
+    from stream_detector.sources import playing, recordings
 
     files = files or []
     common.check_source(source, since, files, option="files")
     if source == "journal":
         config = config or Path("config.yaml")
     settings, name = settings_for(config, stream, broker)
+    recording = None
     if source == "journal":
         journal = common.journal_of(settings, name, since)
         what_happened = Readings | Tick | Gap | Forgotten  # not what was decided about it
@@ -68,7 +69,6 @@ def command(
         common.note(f"{count} readings of {devices} devices, channels {', '.join(recording.channels)}")
         for reason, skipped in recording.skipped.most_common(3):
             common.note(f"{skipped} rows were left out: {reason}")
-        records = recording.records(name)
     counts: dict[str, int] = {}
 
     def read(event: Event) -> None:
@@ -77,6 +77,10 @@ def command(
     now = [0]
     engine = offline(settings, lambda: now[0], readers=[read])
     common.load_bundles(settings, engine)
+    if recording is not None and speed:  # time passes as it did
+        records = recording.records(name)
+    elif recording is not None:
+        records = playing.play(recording, engine.memory.streams[name])
     send = _sender(settings) if broker else None
     begin = time.perf_counter()
     _play(engine, records, count, speed, send, now)

@@ -8,8 +8,7 @@ anomalous ones, those of devices with something open, and a device's first score
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,8 +18,8 @@ from stream_detector.core.devices.acceptance import (
     CADENCE_KNOWN,
     DUPLICATE,
     LATE,
+    Identities,
     accept,
-    identities,
 )
 from stream_detector.core.devices.registry import NEVER, Devices
 from stream_detector.core.devices.snapshot import DeviceState
@@ -44,10 +43,6 @@ if TYPE_CHECKING:
     from stream_detector.core.spec import StreamSpec
 
 
-_Hashes: TypeAlias = "tuple[tuple[tuple[str, ...], ...], NDArray[np.uint64], NDArray[np.int64]]"
-"""Column sets, the hashes of their channels one after another, and where each set begins."""
-
-
 class Stream:
     """All state of one stream.
 
@@ -61,8 +56,7 @@ class Stream:
         self.devices = Devices()
         self.detectors: dict[Role, tuple[Detector, int]] = {"live": (detector, 0)}
         self._placement = Placement(spec, self.devices, {"live": detector})
-        self._hash_of: dict[str, int] = {}
-        self._hashed: _Hashes = ((), np.empty(0, np.uint64), np.empty(0, np.int64))
+        self._identities = Identities()
         self._alerts = StreamAlerts(spec, self.devices)
         self._rows = Rows(self.devices.table, self._placement.layouts, self.detectors)
         self._alerts.use(self.detectors)
@@ -115,7 +109,7 @@ class Stream:
         outcome = Outcome()
         slots = self.devices.slots(readings.devices, readings.tags)
         offsets = readings.offsets()
-        identity = identities(readings, offsets, *self._channel_hashes(readings.columns))
+        identity = self._identities.of(readings, offsets)
         acceptance = accept(self.devices.table, slots, readings, identity, self.spec.lateness)
         accepted = np.flatnonzero(acceptance.verdict == ACCEPTED)
 
@@ -147,6 +141,10 @@ class Stream:
             scores = rules.silent(table.arrays, table.size, at, self.spec.silence_at_least)
         self._alerts.tick(at, scores, outcome)
         return outcome
+
+    def next_tick(self) -> int | None:
+        """Return an instant before which no tick changes what is silent already; None: no tick does."""
+        return self._alerts.next_tick()
 
     def miss(self, start: int, stop: int, slots: NDArray[np.int64] | None = None) -> None:
         """Note that nobody could be heard from one instant to another; see `Devices.miss`."""
@@ -262,23 +260,6 @@ class Stream:
         states = self.devices.table["state"]
         numbers = np.bincount(states[states >= 0], minlength=len(STATES)).tolist()
         return dict(zip(STATES, numbers, strict=True))
-
-    def _channel_hashes(
-        self, columns: tuple[tuple[str, ...], ...]
-    ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        if columns == self._hashed[0]:  # as in most batches
-            return self._hashed[1:]
-        hash_of = self._hash_of
-        for names in columns:
-            for name in names:
-                if name not in hash_of:
-                    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-                    hash_of[name] = int.from_bytes(digest, "little")
-        hashes = np.array([hash_of[name] for names in columns for name in names], dtype=np.uint64)
-        widths = [len(names) for names in columns]
-        starts = np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64)
-        self._hashed = columns, hashes, starts
-        return hashes, starts
 
 
 def _distinct(slots: NDArray[np.int32]) -> NDArray[np.int64]:

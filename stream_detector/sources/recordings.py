@@ -72,7 +72,7 @@ class Recording:
         cuts = np.flatnonzero(np.diff(self.ts) >= TICK_US) + 1
         for start, stop in zip([0, *cuts], [*cuts, len(self)], strict=True):
             for begin in range(start, stop, BATCH):
-                yield self._batch(stream, begin, min(begin + BATCH, stop))
+                yield self.batch(stream, begin, min(begin + BATCH, stop))
             if stop < len(self):
                 yield Tick(int(self.ts[stop]) - 1)
 
@@ -87,7 +87,8 @@ class Recording:
             raise DataError(f"the recording has no column {missing[0]!r}; it has {', '.join(self.channels)}")
         return self.values[:, [self.channels.index(name) for name in channels]]
 
-    def _batch(self, stream: str, start: int, stop: int) -> Readings:
+    def batch(self, stream: str, start: int, stop: int) -> Readings:
+        """Return the readings from one row to before another as a batch of a stream."""
         part = self.values[start:stop]
         reported = ~np.isnan(part)
         names, shapes = np.unique(reported, axis=0, return_inverse=True)

@@ -138,6 +138,24 @@ def changes_nothing(track: Track, reading: Observation, policy: AlertPolicy) -> 
     return not _is_news(track.open, reading, policy)
 
 
+def next_news(track: Track, policy: AlertPolicy) -> tuple[int, float] | None:
+    """Return when an anomalous judgement can be an event again: not before that instant and that score.
+
+    Args:
+        track: Of a policy that raises at once.
+        policy: When alerts open, speak again and close.
+
+    Returns:
+        µs, and the score that it takes; None: nothing was anomalous so far.
+    """
+    if track.open is None:
+        return (0, policy.critical_from) if track.held_back else None
+    score = UPDATE_GROWTH * track.open.published_peak
+    if track.open.severity != SEVERITIES[-1]:
+        score = min(score, policy.critical_from)
+    return track.open.published_at + policy.update_every, score
+
+
 def over(track: Track, oldest: int, policy: AlertPolicy) -> bool:
     """Return whether a track's alert, if there was one, ended too long ago for a relapse.
 

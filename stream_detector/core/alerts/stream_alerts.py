@@ -14,10 +14,21 @@ import numpy as np
 
 from stream_detector.core.alerts import explanation, sentences
 from stream_detector.core.alerts.device_states import NEW, DeviceStates
-from stream_detector.core.alerts.machine import Alert, Observation, Track, changes_nothing, kept, over, step
+from stream_detector.core.alerts.machine import (
+    Alert,
+    Observation,
+    Track,
+    changes_nothing,
+    kept,
+    next_news,
+    over,
+    step,
+)
 from stream_detector.core.alerts.policy import policy_of
 from stream_detector.core.devices.snapshot import OpenAlert
 from stream_detector.core.events import KINDS, ActiveAlert, AlertChanged, AlertSuppressed
+from stream_detector.core.scoring import rules
+from stream_detector.core.scoring.detector import MAX_SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +43,9 @@ if TYPE_CHECKING:
     from stream_detector.core.scoring.batch import ScoredBatch
     from stream_detector.core.scoring.detector import Detector
     from stream_detector.core.spec import StreamSpec
+
+CLOSE = 1 - 1e-6
+"""Scores are rounded: what is so close to a score may reach it."""
 
 
 class StreamAlerts:
@@ -104,6 +118,25 @@ class StreamAlerts:
         for slot, kind in [key for key, track in self._tracks.items() if track.idle]:
             if over(self._tracks[slot, kind], self._oldest(slot), self._policies[kind]):
                 del self._tracks[slot, kind]
+
+    def next_tick(self) -> int | None:
+        """Return an instant before which no tick changes a silence that is known already; None: no tick does.
+
+        A device that is not silent yet is not looked at. Service clock, µs.
+        """
+        table, found = self._devices.table, []
+        for (slot, kind), track in self._tracks.items():
+            news = next_news(track, self._policies[kind]) if kind == "silence" else None
+            if news is None:
+                continue
+            since = int(table["heard"][slot] + table["unheard"][slot])
+            if track.open is not None and since > track.open.published_at:
+                return 0  # heard meanwhile, by a late reading or a duplicate: any tick may end it
+            at, score = news
+            allowed = float(rules.allowed_quiet(table["cadence"][slot], self._spec.silence_at_least or 0))
+            if score <= MAX_SCORE:
+                found.append(max(at, since + math.floor(score * allowed * CLOSE) - 1))
+        return min(found, default=None)
 
     def active(self, slot: int) -> tuple[ActiveAlert, ...]:
         """Return a device's open alerts."""

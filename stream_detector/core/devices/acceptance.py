@@ -8,6 +8,7 @@ clock that numbers its readings may report any number of them at one time; one t
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -100,36 +101,54 @@ def accept(
     return out
 
 
-def identities(
-    readings: Readings,
-    offsets: NDArray[np.int64],
-    channel_hash: NDArray[np.uint64],
-    starts: NDArray[np.int64],
-) -> NDArray[np.uint64]:
-    """Return 64 bits that tell a device's readings apart, (n,).
+class Identities:
+    """Tells readings apart by 64 bits; remembers the hashes of channel names.
 
     They come from the event time and the device's own number where it gives one, else the values
     (each with its channel, in any order); plus the place in a list.
-
-    Args:
-        readings: The batch.
-        offsets: Its `Readings.offsets`.
-        channel_hash: Hash of each channel name, for the column sets of the batch one after another.
-        starts: Where each column set begins in `channel_hash`, (sets,).
     """
-    out = np.empty(len(readings), dtype=np.uint64)
-    _identify(
-        readings.ts,
-        readings.seq,
-        readings.index,
-        readings.values.view(np.uint64),
-        offsets,
-        readings.shapes,
-        channel_hash,
-        starts,
-        out,
-    )
-    return out
+
+    def __init__(self) -> None:
+        self._hash_of: dict[str, int] = {}
+        self._columns: tuple[tuple[str, ...], ...] = ()
+        self._hashes = np.empty(0, np.uint64)
+        self._starts = np.empty(0, np.int64)
+
+    def of(self, readings: Readings, offsets: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Return the identities of readings, (n,).
+
+        Args:
+            readings: A batch.
+            offsets: Its `Readings.offsets`.
+        """
+        if readings.columns != self._columns:  # in most batches they are the same
+            self._look_up(readings.columns)
+        out = np.empty(len(readings), dtype=np.uint64)
+        _identify(
+            readings.ts,
+            readings.seq,
+            readings.index,
+            readings.values.view(np.uint64),
+            offsets,
+            readings.shapes,
+            self._hashes,
+            self._starts,
+            out,
+        )
+        return out
+
+    def _look_up(self, columns: tuple[tuple[str, ...], ...]) -> None:
+        """Hash the channels of these column sets, one set after another."""
+        hash_of = self._hash_of
+        for names in columns:
+            for name in names:
+                if name not in hash_of:
+                    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+                    hash_of[name] = int.from_bytes(digest, "little")
+        self._hashes = np.array([hash_of[name] for names in columns for name in names], dtype=np.uint64)
+        widths = [len(names) for names in columns]
+        self._starts = np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64)
+        self._columns = columns
 
 
 @kernel

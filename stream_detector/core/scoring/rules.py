@@ -138,12 +138,17 @@ def silent(state: Arrays, size: int, at: int, at_least: int) -> NDArray[np.float
     heard = state["heard"][:size]
     known = (state["arrivals"][:size] >= CADENCE_KNOWN) & (heard != NEVER)
     quiet = at - heard[known] - state["unheard"][:size][known]
-    allowed = np.maximum(float(at_least), SILENCE_FACTOR * state["cadence"][:size][known])
+    allowed = allowed_quiet(state["cadence"][:size][known], at_least)
     out = np.zeros(size)
     out[known] = quiet / allowed
     over = out >= 1.0
     out[over] = _rounded(out[over])
     return out
+
+
+def allowed_quiet(cadence: NDArray[np.float64], at_least: int) -> NDArray[np.float64]:
+    """Return how long devices with these cadences may say nothing, µs; `at_least` is always allowed."""
+    return np.maximum(float(at_least), SILENCE_FACTOR * cadence)
 
 
 def _rounded(score: NDArray[np.float64]) -> NDArray[np.float64]:
