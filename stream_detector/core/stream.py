@@ -121,7 +121,8 @@ class Stream:
 
         outcome.scored = accepted[~np.isnan(batch.score[accepted])]
         outcome.scores = batch.score[outcome.scored]
-        outcome.others = {role: batch.scores(role) for role in self.detectors if role != "live"}
+        if len(self.detectors) > 1:
+            outcome.others = {role: batch.scores(role) for role in self.detectors if role != "live"}
         counts = outcome.counts
         counts.scored = len(outcome.scored)
         counts.warming_up = len(accepted) - counts.scored

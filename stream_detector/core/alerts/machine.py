@@ -18,11 +18,12 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from stream_detector.core.devices.snapshot import OpenAlert
 from stream_detector.core.events import SEVERITIES
 
 if TYPE_CHECKING:
     from stream_detector.core.alerts.policy import AlertPolicy
-    from stream_detector.core.events import AlertEvent, Severity
+    from stream_detector.core.events import AlertEvent, Kind, Severity
 
 UPDATE_GROWTH = 1.25
 
@@ -78,6 +79,35 @@ class Alert:
     acknowledged: bool = False
     channels: tuple[str, ...] = ()
 
+    @classmethod
+    def published(cls, alert: OpenAlert) -> Alert:
+        """Return an open alert as it was last published."""
+        return cls(
+            id=alert.id,
+            seq=alert.seq,
+            started_at=alert.started_at,
+            severity=alert.severity,
+            peak=alert.peak,
+            published_at=alert.published_at,
+            published_peak=alert.peak,
+            acknowledged=alert.acknowledged,
+        )
+
+    def as_published(self, stream: str, device: str, kind: Kind) -> OpenAlert:
+        """Return the alert as it was last published, for storage."""
+        return OpenAlert(
+            stream=stream,
+            device=device,
+            kind=kind,
+            id=self.id,
+            seq=self.seq,
+            started_at=self.started_at,
+            severity=self.severity,
+            peak=self.published_peak,
+            published_at=self.published_at,
+            acknowledged=self.acknowledged,
+        )
+
 
 @dataclass(slots=True)
 class Track:
@@ -105,7 +135,7 @@ class Track:
     @property
     def idle(self) -> bool:
         """Return whether normal readings would change nothing here."""
-        return self.open is None and not self.anomalous
+        return not self.anomalous and (self.alert is None or self.alert.ended_at is not None)
 
 
 def step(

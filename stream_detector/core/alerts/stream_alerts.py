@@ -20,15 +20,12 @@ from stream_detector.core.alerts.machine import (
     Track,
     changes_nothing,
     kept,
-    next_news,
     over,
     step,
 )
+from stream_detector.core.alerts.next_tick import next_tick
 from stream_detector.core.alerts.policy import policy_of
-from stream_detector.core.devices.snapshot import OpenAlert
 from stream_detector.core.events import KINDS, ActiveAlert, AlertChanged, AlertSuppressed
-from stream_detector.core.scoring import rules
-from stream_detector.core.scoring.detector import MAX_SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,15 +34,12 @@ if TYPE_CHECKING:
 
     from stream_detector.core.alerts.explanation import Explanation
     from stream_detector.core.devices.registry import Devices
-    from stream_detector.core.devices.snapshot import DeviceState, PublishedAlerts
+    from stream_detector.core.devices.snapshot import DeviceState, OpenAlert, PublishedAlerts
     from stream_detector.core.events import AlertEvent, DeviceStateChanged, Kind, Outcome
     from stream_detector.core.records import Acknowledged, Role
     from stream_detector.core.scoring.batch import ScoredBatch
     from stream_detector.core.scoring.detector import Detector
     from stream_detector.core.spec import StreamSpec
-
-CLOSE = 1 - 1e-6
-"""Scores are rounded: what is so close to a score may reach it."""
 
 
 class StreamAlerts:
@@ -120,23 +114,11 @@ class StreamAlerts:
                 del self._tracks[slot, kind]
 
     def next_tick(self) -> int | None:
-        """Return an instant before which no tick changes a silence that is known already; None: no tick does.
-
-        A device that is not silent yet is not looked at. Service clock, µs.
-        """
-        table, found = self._devices.table, []
-        for (slot, kind), track in self._tracks.items():
-            news = next_news(track, self._policies[kind]) if kind == "silence" else None
-            if news is None:
-                continue
-            since = int(table["heard"][slot] + table["unheard"][slot])
-            if track.open is not None and since > track.open.published_at:
-                return 0  # heard meanwhile, by a late reading or a duplicate: any tick may end it
-            at, score = news
-            allowed = float(rules.allowed_quiet(table["cadence"][slot], self._spec.silence_at_least or 0))
-            if score <= MAX_SCORE:
-                found.append(max(at, since + math.floor(score * allowed * CLOSE) - 1))
-        return min(found, default=None)
+        """Return an instant before which no tick changes a silence that is known; None: no tick does."""
+        silences = {slot: track for (slot, kind), track in self._tracks.items() if kind == "silence"}
+        return next_tick(
+            silences, self._devices.table, self._policies["silence"], self._spec.silence_at_least or 0
+        )
 
     def active(self, slot: int) -> tuple[ActiveAlert, ...]:
         """Return a device's open alerts."""
@@ -209,19 +191,9 @@ class StreamAlerts:
 
     def open_alerts(self) -> list[OpenAlert]:
         """Return the open alerts as they were last published."""
+        stream, names = self._spec.name, self._devices.names
         return [
-            OpenAlert(
-                stream=self._spec.name,
-                device=self._devices.names[slot],
-                kind=kind,
-                id=track.open.id,
-                seq=track.open.seq,
-                started_at=track.open.started_at,
-                severity=track.open.severity,
-                peak=track.open.published_peak,
-                published_at=track.open.published_at,
-                acknowledged=track.open.acknowledged,
-            )
+            track.open.as_published(stream, names[slot], kind)
             for (slot, kind), track in self._tracks.items()
             if track.open
         ]
@@ -236,11 +208,11 @@ class StreamAlerts:
         for key, alert in published.items():
             here = self._tracks[key].open if key in self._tracks else None
             if here is None or (here.id, here.seq) != (alert.id, alert.seq):
-                self._tracks[key] = Track(alert=_alert(alert))
+                self._tracks[key] = Track(alert=Alert.published(alert))
                 changed.add(key)
         table = self._devices.table
         for slot in {slot for slot, _ in changed}:
-            table["open"][slot] = any(self._waits(slot, kind) for kind in KINDS)
+            table["open"][slot] = self._any_waits(slot)
             self._states.take_over(slot, self.active(slot))
         return len(changed)
 
@@ -275,7 +247,7 @@ class StreamAlerts:
                 at_least=self._spec.silence_at_least or 0,
             )
             outcome.events.append(self._changed(*stepped, observation, "silence", slot, at, details))
-        table["open"][slot] = any(self._waits(slot, kind) for kind in KINDS)
+        table["open"][slot] = self._any_waits(slot)
         if len(outcome.events) > first_event:
             self._states.follow(slot, self.active(slot), at, None, outcome)
         return True
@@ -309,7 +281,7 @@ class StreamAlerts:
             stepped = self._step(slot, kind, observation, outcome)
             if stepped is not None:
                 outcome.events.append(self._event_of_reading(kind, *stepped, observation, batch, i))
-        table["open"][slot] = any(self._waits(slot, kind) for kind in KINDS)
+        table["open"][slot] = self._any_waits(slot)
         if first or len(outcome.events) > first_event:  # else the state is as it was
             self._states.follow(slot, self.active(slot), ts, score if scored else None, outcome)
 
@@ -356,6 +328,14 @@ class StreamAlerts:
         """Return whether a normal reading would change something."""
         track = self._tracks.get((slot, kind))
         return track is not None and not track.idle
+
+    def _any_waits(self, slot: int) -> bool:
+        """Return whether a normal reading would change something of any kind; asked after each reading."""
+        for kind in KINDS:
+            track = self._tracks.get((slot, kind))
+            if track is not None and not track.idle:
+                return True
+        return False
 
     def _open(self, slot: int, kind: Kind) -> Alert | None:
         track = self._tracks.get((slot, kind))
@@ -415,17 +395,3 @@ class StreamAlerts:
         if event is None or track.alert is None:
             return None
         return event, track.alert
-
-
-def _alert(published: OpenAlert) -> Alert:
-    """Return an open alert as it was last published."""
-    return Alert(
-        id=published.id,
-        seq=published.seq,
-        started_at=published.started_at,
-        severity=published.severity,
-        peak=published.peak,
-        published_at=published.published_at,
-        published_peak=published.peak,
-        acknowledged=published.acknowledged,
-    )

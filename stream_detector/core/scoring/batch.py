@@ -82,10 +82,13 @@ class ScoredBatch:
 
     def fill(self, where: NDArray[np.int64], part: Part) -> None:
         """Enter what a layout found for the readings at `where`."""
-        self.part[where] = len(self.parts)
-        self.place[where] = np.arange(len(where))
         self.parts.append(part)
-        if part.beyond.any():  # looking first is ten times as fast as the maximum of short rows
+        if len(where) == len(self.part) and len(part.verdicts) < 2:  # noqa: PLR2004 - the live one, or none
+            self._take_over(part)
+            return
+        self.part[where] = len(self.parts) - 1
+        self.place[where] = np.arange(len(where))
+        if part.any_beyond:
             self.beyond[where] = part.beyond.max(axis=1)
         self.stuck[where] = part.stuck.worst
         for role, verdicts in part.verdicts.items():
@@ -94,6 +97,15 @@ class ScoredBatch:
                 self.anomalous[where] = verdicts.anomalous
             elif ROLES[role]:
                 self._lead(where, RAISING.index(role), verdicts)
+
+    def _take_over(self, part: Part) -> None:
+        """Take what a layout found for the whole batch as it is, which most batches are."""
+        self.place = np.arange(len(self.part), dtype=np.int32)
+        self.stuck = part.stuck.worst
+        if part.any_beyond:
+            self.beyond = part.beyond.max(axis=1)
+        if verdicts := part.verdicts.get("live"):
+            self.score, self.anomalous = verdicts.score, verdicts.anomalous
 
     def _lead(self, where: NDArray[np.int64], number: int, verdicts: Verdicts) -> None:
         """Let a detector lead where it finds an anomaly and scores highest, or is the first that can say."""

@@ -79,9 +79,12 @@ class Placement:
         """
         columns = batch.readings.columns
         layout_of_slot = self._devices.table["layout"]
-        layout_of = layout_of_slot[batch.slots[accepted]].astype(np.int64)
+        layout_of = layout_of_slot[batch.slots[accepted]]
+        alike = len(columns) == 1 and len(accepted) > 0 and bool((layout_of == layout_of[0]).all())
+        if alike and self._fits(int(layout_of[0]), columns[0]):  # as in most batches
+            return
         # The pairs of a layout and a column set that meet here: a handful, whatever the batch.
-        pair = layout_of * len(columns) + batch.readings.shapes[accepted]
+        pair = layout_of.astype(np.int64) * len(columns) + batch.readings.shapes[accepted]
         misfits = [
             each
             for each in set(pair.tolist())
