@@ -108,7 +108,7 @@ class Sockless:
         self.received += len(batch)
         refused = Counter((said.sha256, said.stream) for said in taken.rejected if said.whole)
         for message in batch:
-            found = self._engine.intake._look_up(message.topic)
+            found = self._engine.intake._router.look_up(message.topic)
             if isinstance(found, str):
                 continue  # it is nobody's, or our own
             stream = found.stream if isinstance(found, Rejected) else found[0].name
