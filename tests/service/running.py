@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import signal
@@ -88,13 +89,15 @@ class RunningService:
         wait_for(lambda: "connected to " in self.log()[self._log_begins :], what="it is online")
 
     def get(self, path: str) -> tuple[int, str]:
-        """Return status and body of a page."""
+        """Return status and body of a page; a service that ends while it answers is an OSError, too."""
         try:
             with urllib.request.urlopen(self.url + path, timeout=5) as answer:  # noqa: S310 - http only
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"{path} was cut off: {error}") from None
 
     def reasons(self) -> list[str]:
         """Return why it is not ready."""
