@@ -131,5 +131,6 @@ endef
 # tests, so that those that run at the same time do not each compile the same kernels.
 .venv/.kernels: $(KERNELS) | .venv/.core
 	@echo "Compiling the kernels, once"
+	@find stream_detector -name '*.nb[ci]' -delete # numba does not notice that a kernel which it calls has changed
 	@.venv/bin/python deploy/compile_kernels.py
 	@touch $@

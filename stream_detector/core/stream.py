@@ -15,12 +15,12 @@ import numpy as np
 from stream_detector.core.alerts.stream_alerts import StreamAlerts
 from stream_detector.core.devices.acceptance import (
     ACCEPTED,
-    CADENCE_KNOWN,
     DUPLICATE,
     LATE,
     Identities,
     accept,
 )
+from stream_detector.core.devices.pauses import KNOWN
 from stream_detector.core.devices.registry import NEVER, Devices
 from stream_detector.core.devices.snapshot import DeviceState
 from stream_detector.core.devices.snapshot_rows import Rows, check
@@ -110,7 +110,9 @@ class Stream:
         slots = self.devices.slots(readings.devices, readings.tags)
         offsets = readings.offsets()
         identity = self._identities.of(readings, offsets)
-        acceptance = accept(self.devices.table, slots, readings, identity, self.spec.lateness)
+        acceptance = accept(
+            self.devices.table, slots, readings, identity, self.spec.lateness, self.spec.silence_at_least or 0
+        )
         accepted = np.flatnonzero(acceptance.verdict == ACCEPTED)
 
         batch = ScoredBatch.blank(readings, slots, identity, acceptance)
@@ -230,7 +232,7 @@ class Stream:
         heard = table["heard"][: table.size]
         idle = (heard != NEVER) & ~self._alerts.busy(table.size)
         if self.spec.silence_at_least is not None:
-            idle &= table["arrivals"][: table.size] < CADENCE_KNOWN
+            idle &= table["arrivals"][: table.size] < KNOWN
         slots = np.flatnonzero(idle)
         found: list[int] = slots[np.argsort(heard[slots], kind="stable")[:limit]].tolist()
         return found

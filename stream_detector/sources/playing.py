@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream_detector.core.devices.acceptance import ACCEPTED, CADENCE_KNOWN, Identities, accept
+from stream_detector.core.devices.acceptance import ACCEPTED, Identities, accept
+from stream_detector.core.devices.pauses import KNOWN
 from stream_detector.core.devices.registry import Devices
 from stream_detector.core.records import Tick
 from stream_detector.core.scoring.rules import allowed_quiet
@@ -81,16 +82,16 @@ def _first_silences(
     slots = devices.slots(recording.devices, {})
     readings = recording.batch(stream.spec.name, 0, n)
     identity = Identities().of(readings, readings.offsets())
-    seen = accept(devices.table, slots, readings, identity, stream.spec.lateness)
+    seen = accept(devices.table, slots, readings, identity, stream.spec.lateness, at_least)
 
     order = np.argsort(slots, kind="stable")
     following = np.full(n, n)  # the row of the device's next reading
     same = slots[order[1:]] == slots[order[:-1]]
     following[order[:-1][same]] = order[1:][same]
 
-    quiet = allowed_quiet(seen.cadence, at_least)
+    quiet = allowed_quiet(seen.allowed, at_least)
     found = np.searchsorted(instants, recording.ts + np.ceil(quiet).astype(np.int64))
-    known = seen.arrivals >= CADENCE_KNOWN
+    known = seen.arrivals >= KNOWN
     wanted = _reached(rows, found[known], following[known])
     # A late reading, or a duplicate, ends a silence only with the next tick.
     other = seen.verdict != ACCEPTED

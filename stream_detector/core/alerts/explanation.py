@@ -92,23 +92,23 @@ def holding(kind: Kind, batch: ScoredBatch, i: int) -> tuple[str, ...]:
     return tuple(part.layout.channels[place] for place in np.flatnonzero(scores >= 1.0).tolist())
 
 
-def of_silence(quiet: float, cadence: float, arrivals: int, at_least: int) -> Explanation:
+def of_silence(quiet: float, cadence: float, allowed: float, arrivals: int, at_least: int) -> Explanation:
     """Describe a silence.
 
     Args:
         quiet: How long nothing came, µs; 0: the device speaks again.
         cadence: The longest usual time between two arrivals, µs.
-        arrivals: How many of those were learned.
+        allowed: How long the device may say nothing by what is usual with it, µs.
+        arrivals: How many pauses that was learned from.
         at_least: Quiet time that is always allowed, µs.
     """
-    allowed = max(float(at_least), rules.SILENCE_FACTOR * cadence)
     return Explanation(
         values={},
         expected={},
         contributions=(),
         reason=sentences.silent(quiet, cadence) if quiet else "speaks again",
         raw_score=quiet / 1e6,
-        threshold=allowed / 1e6,
+        threshold=max(allowed, float(at_least)) / 1e6,
         confidence=arrivals / (arrivals + 1),
     )
 

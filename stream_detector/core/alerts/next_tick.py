@@ -41,6 +41,6 @@ def next_tick(
             return 0  # heard meanwhile, by a late reading or a duplicate: any tick may end it
         at, score = news
         if score <= MAX_SCORE:
-            allowed = float(allowed_quiet(devices["cadence"][slot], at_least))
+            allowed = float(allowed_quiet(devices["allowed"][slot], at_least))
             found.append(max(at, since + math.floor(score * allowed * CLOSE) - 1))
     return min(found, default=None)

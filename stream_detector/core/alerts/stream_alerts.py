@@ -243,6 +243,7 @@ class StreamAlerts:
             details = explanation.of_silence(
                 quiet=float(at - table["heard"][slot] - table["unheard"][slot]) if silent else 0.0,
                 cadence=float(table["cadence"][slot]),
+                allowed=float(table["allowed"][slot]),
                 arrivals=int(table["arrivals"][slot]),
                 at_least=self._spec.silence_at_least or 0,
             )
@@ -313,6 +314,7 @@ class StreamAlerts:
             details = explanation.of_silence(
                 quiet=0.0,
                 cadence=float(batch.acceptance.cadence[i]),
+                allowed=float(batch.acceptance.allowed[i]),
                 arrivals=int(batch.acceptance.arrivals[i]),
                 at_least=self._spec.silence_at_least or 0,
             )

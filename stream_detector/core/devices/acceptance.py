@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from stream_detector.core.devices.pauses import Pauses, learn
 from stream_detector.core.devices.registry import NEVER, REMEMBERED
 from stream_detector.core.kernel import kernel
 from stream_detector.core.records import NO_SEQ
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from stream_detector.core.records import Readings
 
 ACCEPTED, LATE, DUPLICATE = 0, 1, 2
-CADENCE_DECAY = 0.99
-CADENCE_GROWTH = 2.0
-"""One gap can at most double a known cadence, so that an outage is not learned as usual."""
-CADENCE_KNOWN = 20
 RENUMBERED = 1_000_000
 """A sequence that leaps by more has been numbered anew; nothing was lost."""
 
@@ -44,8 +41,6 @@ class Seen(NamedTuple):
     highest: NDArray[np.int64]
     heard: NDArray[np.int64]
     unheard: NDArray[np.int64]
-    cadence: NDArray[np.float64]
-    arrivals: NDArray[np.int64]
 
 
 class Given(NamedTuple):
@@ -62,13 +57,15 @@ class Acceptance(NamedTuple):
 
     Attributes:
         verdict: `ACCEPTED`, `LATE` or `DUPLICATE`.
-        cadence: The device's cadence just after each reading, µs.
-        arrivals: How many times between arrivals it was learned from.
+        cadence: The longest usual time between arrivals just after each reading, µs.
+        allowed: How long the device may say nothing then, µs.
+        arrivals: How many times between arrivals they were learned from.
         missing: How many numbers are missing in the devices' sequences, (1,): one for all.
     """
 
     verdict: NDArray[np.int8]
     cadence: NDArray[np.float64]
+    allowed: NDArray[np.float64]
     arrivals: NDArray[np.int64]
     missing: NDArray[np.int64]
 
@@ -79,6 +76,7 @@ def accept(
     readings: Readings,
     identity: NDArray[np.uint64],
     lateness: int,
+    at_least: int,
 ) -> Acceptance:
     """Judge a batch in arrival order.
 
@@ -88,16 +86,18 @@ def accept(
         readings: The batch.
         identity: What tells one reading from another, (n,).
         lateness: How much older than the newest a reading may be, µs.
+        at_least: Quiet time that is always allowed, µs.
     """
     n = len(slots)
     out = Acceptance(
         np.empty(n, dtype=np.int8),
         np.empty(n),
+        np.empty(n),
         np.empty(n, dtype=np.int64),
         np.zeros(1, dtype=np.int64),
     )
     given = Given(readings.ts, readings.arrival, readings.seq, identity)
-    _accept(slots, given, lateness, devices.record(Seen), out)
+    _accept(slots, given, lateness, float(at_least), devices.record(Seen), devices.record(Pauses), out)
     return out
 
 
@@ -190,14 +190,21 @@ def _identify(
 
 @kernel
 def _accept(  # noqa: C901 - each reading is judged by all that came before it
-    slots: NDArray[np.int32], given: Given, lateness: int, seen: Seen, out: Acceptance
+    slots: NDArray[np.int32],
+    given: Given,
+    lateness: int,
+    at_least: float,
+    seen: Seen,
+    pauses: Pauses,
+    out: Acceptance,
 ) -> None:
     newest, highest, forgotten = seen.newest, seen.highest, seen.forgotten
     identities, identity_ts, accepted = seen.identities, seen.identity_ts, seen.accepted
-    heard, unheard, cadence, arrivals = seen.heard, seen.unheard, seen.cadence, seen.arrivals
+    heard, unheard = seen.heard, seen.unheard
+    cadence, allowed, arrivals = pauses.cadence, pauses.allowed, pauses.arrivals
     last_seq = seen.seq
     given_ts, given_seq, given_identity, arrival = given.ts, given.seq, given.identity, given.arrival
-    verdict, cadence_then, arrivals_then = out.verdict, out.cadence, out.arrivals
+    verdict, cadence_then, allowed_then, arrivals_then = out.verdict, out.cadence, out.allowed, out.arrivals
     missing = 0
     for i in range(slots.shape[0]):
         s, ts, seq, identity = slots[i], given_ts[i], given_seq[i], given_identity[i]
@@ -206,8 +213,7 @@ def _accept(  # noqa: C901 - each reading is judged by all that came before it
         quiet = 0 if heard[s] == NEVER else arrival[i] - heard[s] - deaf
         heard[s] = max(heard[s], arrival[i])
         unheard[s] = 0
-        cadence_then[i] = cadence[s]
-        arrivals_then[i] = arrivals[s]
+        cadence_then[i], allowed_then[i], arrivals_then[i] = cadence[s], allowed[s], arrivals[s]
         # Known already, or too old?
         known = False
         if ts <= before:
@@ -238,11 +244,6 @@ def _accept(  # noqa: C901 - each reading is judged by all that came before it
         # How often the device speaks: elements of one list share an arrival and do not count; a
         # backlog arrives in no time, but its event times keep the true pace.
         if before != NEVER and quiet > 0:
-            gap = float(max(quiet, ts - before - deaf))
-            if arrivals[s] >= CADENCE_KNOWN:
-                gap = min(gap, CADENCE_GROWTH * cadence[s])
-            cadence[s] = max(gap, CADENCE_DECAY * cadence[s])
-            arrivals[s] += 1
-            cadence_then[i] = cadence[s]
-            arrivals_then[i] = arrivals[s]
+            learn(pauses, s, float(max(quiet, ts - before - deaf)), at_least)
+            cadence_then[i], allowed_then[i], arrivals_then[i] = cadence[s], allowed[s], arrivals[s]
     out.missing[0] = missing

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stream_detector.core.devices.pauses import CLASSES
 from stream_detector.core.devices.table import Column, Table
 from stream_detector.core.records import NO_SEQ
 
@@ -32,8 +33,12 @@ COLUMNS: Mapping[str, Column] = {
     "highest": Column(np.int64, fill=NO_SEQ),  # the highest number among those of the newest time
     "heard": Column(np.int64, fill=NEVER),  # arrival of the last reading, µs
     "unheard": Column(np.int64),  # for so much of the time since then we could hear nobody, µs
-    "cadence": Column(np.float64),  # slowly decaying maximum of the time between arrivals, µs
-    "arrivals": Column(np.int64),  # how many of those were learned
+    "cadence": Column(np.float64),  # the longest usual time between arrivals, µs
+    "arrivals": Column(np.int64),  # how many such times were learned
+    "allowed": Column(np.float64),  # how long it may say nothing, µs; see `devices.pauses` for these four
+    "recent": Column(np.float64),
+    "aged": Column(np.float64),
+    "weights": Column(np.float32, (CLASSES,)),
     "layout": Column(np.int32, fill=-1),
     "row": Column(np.int32),
     "state": Column(np.int8, fill=-1),  # an index into events.STATES; -1: none was published yet

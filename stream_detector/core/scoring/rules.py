@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stream_detector.core.devices.acceptance import CADENCE_KNOWN
+from stream_detector.core.devices.pauses import KNOWN, STEADY
 from stream_detector.core.devices.registry import NEVER
 from stream_detector.core.devices.table import Column
 from stream_detector.core.kernel import kernel
@@ -34,8 +34,6 @@ STUCK_FACTOR = 4.0
 STUCK_AT_LEAST = 30.0
 STUCK_CHANGES = 20
 """A channel that has changed less often may well be a setpoint or a switch."""
-
-SILENCE_FACTOR = 5.0
 
 
 def beyond(
@@ -127,7 +125,8 @@ def allowed_repeats(longest: int) -> float:
 def silent(state: Arrays, size: int, at: int, at_least: int) -> NDArray[np.float64]:
     """Return quiet time / allowed quiet time of each device at an instant, (size,).
 
-    Allowed are five times the device's own cadence; devices whose cadence is not known yet get 0.
+    What is allowed is learned from the device's pauses (`stream_detector.core.devices.pauses`); one of which
+    too few are known gets 0.
 
     Args:
         state: Arrays of `stream_detector.core.devices.registry.COLUMNS`.
@@ -136,9 +135,12 @@ def silent(state: Arrays, size: int, at: int, at_least: int) -> NDArray[np.float
         at_least: Quiet time that is always allowed, µs.
     """
     heard = state["heard"][:size]
-    known = (state["arrivals"][:size] >= CADENCE_KNOWN) & (heard != NEVER)
+    known = (state["arrivals"][:size] >= KNOWN) & (heard != NEVER)
     quiet = at - heard[known] - state["unheard"][:size][known]
-    allowed = allowed_quiet(state["cadence"][:size][known], at_least)
+    learned = state["allowed"][:size][known]
+    # Of a device that an older version knew, only its cadence is known until it speaks.
+    learned = np.where(learned > 0, learned, STEADY * state["cadence"][:size][known])
+    allowed = allowed_quiet(learned, at_least)
     out = np.zeros(size)
     out[known] = quiet / allowed
     over = out >= 1.0
@@ -146,9 +148,9 @@ def silent(state: Arrays, size: int, at: int, at_least: int) -> NDArray[np.float
     return out
 
 
-def allowed_quiet(cadence: NDArray[np.float64], at_least: int) -> NDArray[np.float64]:
-    """Return how long devices with these cadences may say nothing, µs; `at_least` is always allowed."""
-    return np.maximum(float(at_least), SILENCE_FACTOR * cadence)
+def allowed_quiet(allowed: NDArray[np.float64], at_least: int) -> NDArray[np.float64]:
+    """Return how long devices that may pause for so long may say nothing, µs; `at_least` always."""
+    return np.maximum(float(at_least), allowed)
 
 
 def _rounded(score: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Acceptance against a plain reference, identities, and how a device's cadence is learned."""
+"""Acceptance against a plain reference, and identities."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_detector.core.devices.acceptance import CADENCE_KNOWN
 from stream_detector.core.devices.registry import Devices
 from stream_detector.core.events import Counts
 from stream_detector.core.pipeline import Pipeline
@@ -221,59 +220,6 @@ def test_identity_tells_readings_apart() -> None:
 def test_identity_by_number_does_not_look_at_values() -> None:
     """Where a device numbers its readings, the number and the time are the identity."""
     assert identity(Reading({"a": 1.0}, START, seq=4)) == identity(Reading({"b": 7.0}, START, seq=4))
-
-
-def cadence(
-    arrivals: list[float], times: list[float] | None = None, gap: tuple[float, float] | None = None
-) -> float:
-    """Return the cadence in seconds learned from arrivals in s; `gap`: when nobody could be heard."""
-    stream = Stream(StreamSpec("s"), Light())
-    for i, arrival in enumerate(arrivals):
-        if gap is not None and gap[1] <= arrival:
-            stream.devices.miss(START + int(gap[0] * SECOND), START + int(gap[1] * SECOND))
-            gap = None
-        ts = START + int((times or arrivals)[i] * SECOND)
-        reading = Reading({"a": float(i)}, ts, arrival=START + int(arrival * SECOND))
-        stream.process(batch([reading]))
-    return float(stream.devices.table["cadence"][0]) / SECOND
-
-
-def test_cadence_of_a_steady_device() -> None:
-    """It is the time between two arrivals."""
-    assert cadence([2.0 * k for k in range(50)]) == pytest.approx(2.0)
-
-
-def test_cadence_is_the_longest_usual_time() -> None:
-    """Of a device that speaks in bursts, the pause between bursts counts, and it fades slowly."""
-    bursts = [10.0 * burst + 0.1 * k for burst in range(20) for k in range(5)]
-    assert cadence(bursts) == pytest.approx(9.6, rel=0.05)
-
-
-def test_an_outage_is_not_learned_as_usual() -> None:
-    """One long pause can at most double a known cadence."""
-    steady = [float(k) for k in range(CADENCE_KNOWN + 1)]
-    assert cadence([*steady, 5000.0]) == pytest.approx(2.0)
-
-
-def test_a_backlog_keeps_its_pace() -> None:
-    """Readings that pile up and arrive at once are as far apart as their times say."""
-    times = [float(k) for k in range(60)]
-    piled = [*times[:30], *[30.0 + 1e-4 * k for k in range(30)]]
-    assert cadence(piled, times) == pytest.approx(1.0)
-
-
-def test_a_recorded_gap_is_not_the_devices_doing() -> None:
-    """Time in which nobody could hear does not count, whether or not the readings of it come later."""
-    steady = [float(k) for k in range(10)]
-    after = [3609.0 + k for k in range(1, 20)]
-    assert cadence(steady + after, gap=(9.0, 3609.0)) == pytest.approx(1.0)
-
-
-def test_elements_of_a_list_do_not_count() -> None:
-    """A list every ten seconds has a cadence of ten seconds, whatever its length."""
-    arrivals = [10.0 * (k // 5) for k in range(150)]
-    times = [2.0 * k for k in range(150)]
-    assert cadence(arrivals, times) == pytest.approx(10.0, rel=0.05)
 
 
 def test_slots_stay() -> None:
