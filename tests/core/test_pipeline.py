@@ -141,15 +141,12 @@ def test_a_held_value_stays_out_of_range() -> None:
 def test_a_stuck_alert_explains_itself() -> None:
     """It names the value, for how long, and what was usual; it ends when the value moves."""
     pipe = pipeline(channels=LIMITS)
-    events(pipe, batch(usual(60)))
-    found = alerts(events(pipe, batch(usual(32, 60, flow=44.5) + usual(12, 92))))
+    events(pipe, batch(usual(200)))
+    found = alerts(events(pipe, batch(usual(38, 200, flow=44.5) + usual(12, 238))))
     raised, cleared = (alert for alert in found if alert.kind == "stuck")
-    assert (
-        raised.reason
-        == "flow has been exactly 44.5 l/s for 31 readings; it never stayed the same for more than 1"
-    )
-    assert (raised.event, raised.score, raised.raw_score, raised.threshold) == ("raise", 1.0, 30.0, 30.0)
-    assert raised.started_at == START + 90 * SECOND
+    assert raised.reason == "flow has been exactly 44.5 l/s for 37 readings; more than 1 in a row is unusual"
+    assert (raised.event, raised.score, raised.raw_score, raised.threshold) == ("raise", 1.0, 36.0, 36.0)
+    assert raised.started_at == START + 236 * SECOND
     assert raised.contributions[0].channel == "flow"
     assert cleared.event == "clear"
 

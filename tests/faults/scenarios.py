@@ -35,7 +35,7 @@ DEVICES = 20
 LISTS = 0.1
 PARTIAL = 0.05
 GARBAGE = 0.002
-LENGTHS = {"": (10, 40), "spike": (1, 3), "beyond": (1, 15), "stuck": (35, 60)}
+LENGTHS = {"": (10, 40), "spike": (1, 3), "beyond": (1, 15), "stuck": (90, 130)}
 """Of a stretch in which all is well, or not, in readings."""
 SENTINEL = "plant/north/sentinel/telemetry"
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from stream_detector.core.alerts import sentences
 from stream_detector.core.events import Contribution, Expected
-from stream_detector.core.scoring import rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -210,11 +209,11 @@ def _stuck(part: Part, j: int) -> _Parts:
     scores = part.stuck.score[j]
     worst = int(scores.argmax())
     name = layout.channels[worst]
-    longest, changes = int(part.stuck.longest[j, worst]), int(part.stuck.changes[j, worst])
-    allowed = rules.allowed_repeats(longest)
+    changes, allowed = int(part.stuck.changes[j, worst]), float(part.stuck.allowed[j, worst])
     repeats = round(float(scores[worst]) * allowed)
     value = float(part.walk.values[j, worst])
-    reason = sentences.stuck(name, value, repeats, longest, layout.limits[worst].unit)
+    usual = int(part.stuck.usual[j, worst])
+    reason = sentences.stuck(name, value, repeats, usual, layout.limits[worst].unit)
     weights = np.where(scores >= 1.0, scores, 0.0)
     contributions = shares(layout.channels, weights if weights.any() else scores)
     return {}, contributions, reason, float(repeats), allowed, changes / (changes + 1)

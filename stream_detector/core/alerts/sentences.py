@@ -92,11 +92,11 @@ def out_of_range(channel: str, value: float, low: float | None, high: float | No
     return f"{channel} {this}{_unit(unit)} is {side} its limit {allowed}{_unit(unit)}"
 
 
-def stuck(channel: str, value: float, repeats: int, longest: int, unit: str) -> str:
-    """Return how long a value has not moved."""
+def stuck(channel: str, value: float, repeats: int, usual: int, unit: str) -> str:
+    """Return how long a value has not moved, and how long is usual."""
     return (
         f"{channel} has been exactly {number(value)}{_unit(unit)} for {repeats + 1} readings;"
-        f" it never stayed the same for more than {longest + 1}"
+        f" more than {usual + 1} in a row is unusual"
     )
 
 

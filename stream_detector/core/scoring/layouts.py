@@ -14,7 +14,7 @@ import numpy as np
 from stream_detector.core.devices.snapshot import OBSERVED, learned_name
 from stream_detector.core.devices.table import Table
 from stream_detector.core.records import ROLES
-from stream_detector.core.scoring import rules
+from stream_detector.core.scoring import rules, stuck
 from stream_detector.core.scoring.scorer import Scorer
 from stream_detector.core.spec import Limits
 from stream_detector.core.windows import rolling as windows
@@ -48,7 +48,7 @@ class Part:
     walk: windows.Walk
     verdicts: Mapping[Role, Verdicts]
     beyond: NDArray[np.float64]
-    stuck: rules.Stuck
+    stuck: stuck.Stuck
 
     @property
     def any_beyond(self) -> bool:
@@ -88,7 +88,7 @@ class Layout:
         self.high = np.array([np.inf if limit.high is None else limit.high for limit in self.limits])
         self.limited = bool(np.isfinite(self.low).any() or np.isfinite(self.high).any())
         self.watch_stuck = watch_stuck
-        self.table = Table({**windows.columns(window), **rules.STUCK_COLUMNS}, len(channels))
+        self.table = Table({**windows.columns(window), **stuck.COLUMNS}, len(channels))
         self.scorers: dict[Role, Scorer] = {}
         for role, detector in detectors.items():
             self.use(role, detector)
@@ -152,7 +152,7 @@ class Layout:
                 if scorer.places is not None
             },
             beyond=rules.beyond(walk.values, self.low, self.high) if self.limited else np.zeros(values.shape),
-            stuck=rules.stuck(table.record(rules.StuckState), rows, values)
+            stuck=stuck.stuck(table.record(stuck.StuckState), rows, values, ts)
             if self.watch_stuck
-            else rules.Stuck.none(values.shape),
+            else stuck.Stuck.none(values.shape),
         )

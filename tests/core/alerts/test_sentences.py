@@ -95,8 +95,8 @@ def test_out_of_range(value: float, low: float | None, high: float | None, sente
 
 def test_stuck() -> None:
     """For how long, and what was usual."""
-    assert explain.stuck("level", 3.25, repeats=30, longest=4, unit="m") == (
-        "level has been exactly 3.25 m for 31 readings; it never stayed the same for more than 5"
+    assert explain.stuck("level", 3.25, repeats=30, usual=4, unit="m") == (
+        "level has been exactly 3.25 m for 31 readings; more than 5 in a row is unusual"
     )
 
 
