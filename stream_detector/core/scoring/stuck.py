@@ -65,6 +65,7 @@ COLUMNS: Mapping[str, Column] = {
     "repeats": Column(np.int64, per_channel=True),  # how often the value came again
     "longest": Column(np.int64, per_channel=True),  # most repeats that were no reason to say so
     "changes": Column(np.int64, per_channel=True),
+    "limit": Column(np.int64, per_channel=True),  # how many repeats are allowed in this run; 0: not asked yet
     "runs": Column(np.float32, (CLASSES,), per_channel=True),  # weights, of runs at no value of their own
     "since": Column(np.int64, per_channel=True),  # event time of the first value, µs
     "faded": Column(np.int64, per_channel=True),  # event time at which the weights were looked at, µs
@@ -81,6 +82,7 @@ class StuckState(NamedTuple):
     repeats: NDArray[np.int64]
     longest: NDArray[np.int64]
     changes: NDArray[np.int64]
+    limit: NDArray[np.int64]
     runs: NDArray[np.float32]
     since: NDArray[np.int64]
     faded: NDArray[np.int64]
@@ -95,8 +97,8 @@ class Stuck(NamedTuple):
     Attributes:
         score: Repeats / allowed repeats; 0 while the channel is not judged.
         worst: The highest score of each reading, (n,).
-        usual: Most repeats that are usual at that value; 0 after fewer than are always allowed.
-        allowed: How many repeats are allowed; 0 likewise.
+        usual: Most repeats that are usual at that value, where there are more than allowed; else 0.
+        allowed: How many repeats are allowed; 0 after fewer than always are.
         changes: How often the channel has changed.
     """
 
@@ -136,14 +138,14 @@ def stuck(
 
 
 @kernel
-def _stuck(
+def _stuck(  # noqa: C901 - one pass over memory
     rows: NDArray[np.int32],
     values: NDArray[np.float64],
     ts: NDArray[np.int64],
     state: StuckState,
     out: Stuck,
 ) -> None:
-    last, repeats, changes = state.value, state.repeats, state.changes
+    last, repeats, changes, limit = state.value, state.repeats, state.changes, state.limit
     score, worst, usual_then, allowed_then, changes_then = (
         out.score,
         out.worst,
@@ -167,14 +169,18 @@ def _stuck(
                     state.since[r, c] = ts[i]
                 else:
                     changes[r, c] += 1
-                repeats[r, c] = 0
+                repeats[r, c] = limit[r, c] = 0
                 last[r, c] = x
             changes_then[i, c] = changes[r, c]
             if changes[r, c] >= JUDGED and repeats[r, c] >= AT_LEAST:
-                usual, allowed = _allowed(state, r, c, ts[i])
-                usual_then[i, c], allowed_then[i, c] = usual, allowed
+                # What is allowed hardly changes in a run: asked for once, and again where it is reached.
+                if limit[r, c] == 0 or limit[r, c] == repeats[r, c]:
+                    limit[r, c] = _allowed(state, r, c, ts[i])
+                allowed_then[i, c] = limit[r, c]
+                if repeats[r, c] >= limit[r, c]:
+                    usual_then[i, c] = _known(state, r, c)[0]
                 # A quotient of whole numbers has no digits that need rounding.
-                score[i, c] = min(repeats[r, c] / allowed, MAX_SCORE)
+                score[i, c] = min(repeats[r, c] / limit[r, c], MAX_SCORE)
                 worst[i] = max(worst[i], score[i, c])
 
 
@@ -210,14 +216,14 @@ def _known(state: StuckState, r: int, c: int) -> tuple[float, float]:
 
 
 @kernel
-def _allowed(state: StuckState, r: int, c: int, ts: int) -> tuple[float, float]:
-    """Return the longest run that is usual at the present value, and how many repeats are allowed."""
-    usual, allowed = _known(state, r, c)
+def _allowed(state: StuckState, r: int, c: int, ts: int) -> int:
+    """Return how many repeats are allowed at the present value."""
+    _, allowed = _known(state, r, c)
     changes = max(state.changes[r, c], 1)
     interval = (ts - state.since[r, c]) / (changes + state.repeats[r, c])  # of readings, at most
     if interval >= SLOW and interval * changes < DAY:
         allowed = max(allowed, NIGHT / interval)
-    return usual, np.floor(max(allowed, AT_LEAST + YOUNG / changes))
+    return int(max(allowed, AT_LEAST + YOUNG / changes))
 
 
 @kernel
@@ -241,9 +247,8 @@ def _learn(state: StuckState, r: int, c: int, ts: int) -> None:
             runs[k] *= FADE
     if repeats < NOTED:
         return
-    _, allowed = _allowed(state, r, c, ts)
     usual, known = _known(state, r, c)
-    told = state.changes[r, c] >= JUDGED and repeats >= allowed
+    told = state.changes[r, c] >= JUDGED and 0 < state.limit[r, c] <= repeats
     k = _place(state, r, c)
     if k >= 0:
         _rested(state, r, c, k, told)
