@@ -10,12 +10,14 @@ import numpy as np
 
 from stream_detector.core.alerts import sentences
 from stream_detector.core.events import Contribution, Expected
+from stream_detector.core.scoring import rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+    from stream_detector.core.alerts.machine import Alert
     from stream_detector.core.events import Kind
     from stream_detector.core.records import Role
     from stream_detector.core.scoring.batch import ScoredBatch
@@ -89,6 +91,16 @@ def holding(kind: Kind, batch: ScoredBatch, i: int) -> tuple[str, ...]:
         case _:
             assert_never(kind)
     return tuple(part.layout.channels[place] for place in np.flatnonzero(scores >= 1.0).tolist())
+
+
+def hovers(kind: Kind, batch: ScoredBatch, i: int, alert: Alert | None) -> bool:
+    """Return whether reading i is no reason for an alert that is open, but not clearly so."""
+    if kind != "range" or alert is None:
+        return False
+    part, j = batch.details(i)
+    places = [part.layout.place[name] for name in alert.channels if name in part.layout.place]
+    near = rules.near(part.walk.values[j], part.within[j], part.layout.low, part.layout.high)
+    return bool(near[places].any())
 
 
 def of_silence(quiet: float, cadence: float, allowed: float, arrivals: int, at_least: int) -> Explanation:

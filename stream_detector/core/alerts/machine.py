@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from stream_detector.core.events import AlertEvent, Kind, Severity
 
 UPDATE_GROWTH = 1.25
+HOVERING = 32
+"""Of readings that hover, each so manieth counts as normal: what hovers for ever is normal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Observation:
         anomalous: The verdict.
         channels: Those that are anomalous; empty where the device as a whole is.
         carries: Whether the reading carries what the alert is about; one that does not is not counted.
+        hovers: It is not anomalous any more, but hardly: few such readings count as normal.
     """
 
     at: int
@@ -49,6 +52,7 @@ class Observation:
     anomalous: bool
     channels: tuple[str, ...] = ()
     carries: bool = True
+    hovers: bool = False
 
 
 @dataclass(slots=True)
@@ -223,7 +227,10 @@ def _remember(track: Track, reading: Observation, policy: AlertPolicy) -> None:
     if track.idle:
         track.readings = track.normal = 0
     track.readings += 1
-    track.normal = 0 if reading.anomalous else track.normal + 1
+    if reading.anomalous:
+        track.normal = 0
+    elif not reading.hovers or track.readings % HOVERING == 0:
+        track.normal += 1
     if reading.anomalous:
         track.anomalous.append((track.readings, reading))
     oldest = track.readings - policy.raise_m

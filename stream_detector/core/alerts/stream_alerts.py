@@ -278,7 +278,9 @@ class StreamAlerts:
             if not (anomalous or self._waits(slot, kind)):
                 continue
             channels = explanation.holding(kind, batch, i) if anomalous else ()
-            observation = Observation(ts, ts, int(batch.identity[i]), kind_score, anomalous, channels)
+            hovers = not anomalous and explanation.hovers(kind, batch, i, self._open(slot, kind))
+            identity = int(batch.identity[i])
+            observation = Observation(ts, ts, identity, kind_score, anomalous, channels, hovers=hovers)
             stepped = self._step(slot, kind, observation, outcome)
             if stepped is not None:
                 outcome.events.append(self._event_of_reading(kind, *stepped, observation, batch, i))
@@ -333,11 +335,8 @@ class StreamAlerts:
 
     def _any_waits(self, slot: int) -> bool:
         """Return whether a normal reading would change something of any kind; asked after each reading."""
-        for kind in KINDS:
-            track = self._tracks.get((slot, kind))
-            if track is not None and not track.idle:
-                return True
-        return False
+        found = (self._tracks.get((slot, kind)) for kind in KINDS)
+        return any(track is not None and not track.idle for track in found)
 
     def _open(self, slot: int, kind: Kind) -> Alert | None:
         track = self._tracks.get((slot, kind))

@@ -39,6 +39,7 @@ class Part:
         walk: What was known before each, and the values held.
         verdicts: Of each detector that has all its channels here, by role.
         beyond: Out of the allowed range, 1.0 is the limit, (m, channels).
+        within: How much values vary within their limits, (m, channels).
         stuck: How stuck the values are.
     """
 
@@ -48,6 +49,7 @@ class Part:
     walk: windows.Walk
     verdicts: Mapping[Role, Verdicts]
     beyond: NDArray[np.float64]
+    within: NDArray[np.float64]
     stuck: stuck.Stuck
 
     @property
@@ -88,7 +90,9 @@ class Layout:
         self.high = np.array([np.inf if limit.high is None else limit.high for limit in self.limits])
         self.limited = bool(np.isfinite(self.low).any() or np.isfinite(self.high).any())
         self.watch_stuck = watch_stuck
-        self.table = Table({**windows.columns(window), **stuck.COLUMNS}, len(channels))
+        self.table = Table(
+            {**windows.columns(window), **stuck.COLUMNS, **rules.WITHIN_COLUMNS}, len(channels)
+        )
         self.scorers: dict[Role, Scorer] = {}
         for role, detector in detectors.items():
             self.use(role, detector)
@@ -152,6 +156,9 @@ class Layout:
                 if scorer.places is not None
             },
             beyond=rules.beyond(walk.values, self.low, self.high) if self.limited else np.zeros(values.shape),
+            within=rules.within(table.record(rules.WithinState), rows, values, self.low, self.high)
+            if self.limited
+            else np.zeros(values.shape),
             stuck=stuck.stuck(table.record(stuck.StuckState), rows, values, ts)
             if self.watch_stuck
             else stuck.Stuck.none(values.shape),

@@ -6,18 +6,34 @@ for the range and learned for the others, from each device's own habit.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from stream_detector.core.devices.pauses import KNOWN, STEADY
 from stream_detector.core.devices.registry import NEVER
+from stream_detector.core.devices.table import Column
+from stream_detector.core.kernel import kernel
 from stream_detector.core.scoring.detector import MAX_SCORE, significant
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from stream_detector.core.devices.table import Arrays
+
+
+WITHIN_COLUMNS: Mapping[str, Column] = {
+    "within_mean": Column(np.float64, per_channel=True),  # of values within the limits
+    "within_variance": Column(np.float64, per_channel=True),
+    "within_seen": Column(np.int64, per_channel=True),
+}
+
+WITHIN = 256
+"""How a channel varies within its limits is known from about so many of its last values there."""
+NEAR, LEAST_NEAR, MOST_NEAR = 3.0, 0.01, 0.1
+"""A value is near a limit within three standard deviations, taken as 1 to 10 % of the range."""
 
 
 def beyond(
@@ -47,6 +63,64 @@ def beyond(
     # A value a hair beyond the limit may round to a score below 1.
     out[row, column] = _rounded(np.fmax(np.where(both, from_middle, excess), 1.0))
     return out
+
+
+class WithinState(NamedTuple):
+    """The arrays of `WITHIN_COLUMNS`, (devices, channels)."""
+
+    within_mean: NDArray[np.float64]
+    within_variance: NDArray[np.float64]
+    within_seen: NDArray[np.int64]
+
+
+def within(
+    state: WithinState,
+    rows: NDArray[np.int32],
+    values: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return how much values vary within their limits: standard deviations just after each reading.
+
+    What is beyond the limits is left out: an excursion would make all that comes after it look usual.
+
+    Args:
+        state: Changed in place.
+        rows: The device's row of each reading, (n,).
+        values: (n, channels), NaN where not reported.
+        low: Smallest allowed value, -inf where there is none, (channels,).
+        high: Largest allowed value, inf where there is none, (channels,).
+    """
+    out = np.empty(values.shape)
+    _within(rows, values, low, high, state, out)
+    return out
+
+
+def near(
+    values: NDArray[np.float64],
+    deviation: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Return which values are inside their limits, but so little that the next may be out again.
+
+    Args:
+        values: (channels,).
+        deviation: What `within` says of them.
+        low: Smallest allowed value, -inf where there is none.
+        high: Largest allowed value, inf where there is none.
+    """
+    lowest = np.where(np.isfinite(low), np.abs(low), 0.0)
+    highest = np.where(np.isfinite(high), np.abs(high), 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        both = np.isfinite(low) & np.isfinite(high)
+        size = np.where(both, high - low, np.maximum(lowest, highest))
+        # A limit of 0 says nothing of what is much.
+        usual = NEAR * deviation
+        margin = np.where(size > 0, np.clip(usual, LEAST_NEAR * size, MOST_NEAR * size), usual)
+        inside = (values >= low) & (values <= high)
+        found: NDArray[np.bool_] = inside & (np.fmin(values - low, high - values) < margin)
+    return found
 
 
 def silent(state: Arrays, size: int, at: int, at_least: int) -> NDArray[np.float64]:
@@ -83,3 +157,27 @@ def allowed_quiet(allowed: NDArray[np.float64], at_least: int) -> NDArray[np.flo
 def _rounded(score: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return scores as they are compared and stored: rounded and bounded, like a model's."""
     return np.minimum(significant(score), MAX_SCORE)
+
+
+@kernel
+def _within(
+    rows: NDArray[np.int32],
+    values: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    state: WithinState,
+    out: NDArray[np.float64],
+) -> None:
+    mean, variance, seen = state.within_mean, state.within_variance, state.within_seen
+    n, channels = values.shape
+    for i in range(n):
+        r = rows[i]
+        for c in range(channels):
+            x = values[i, c]
+            if low[c] <= x <= high[c] and np.isfinite(x):
+                seen[r, c] += 1
+                share = 1.0 / min(seen[r, c], WITHIN)
+                step = x - mean[r, c]
+                mean[r, c] += share * step
+                variance[r, c] = (1.0 - share) * (variance[r, c] + share * step * step)
+            out[i, c] = np.sqrt(variance[r, c])
