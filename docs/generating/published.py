@@ -35,7 +35,8 @@ MEANINGS = {
         "event": "`raise`, `update` (the severity rose or the peak grew), `ack` (a person has seen it) or"
         " `clear`.",
         "kind": "`point`: the model finds the reading unusual. `range`: outside the configured limits."
-        " `stuck`: a value that does not move. `silence`: the device says nothing.",
+        " `stuck`: a value that does not move. `silence`: the device says nothing."
+        " `data_quality`: most of its readings come too late to be scored.",
         "stream": "The stream's name in the configuration.",
         "device": "The device's name.",
         "tags": "What else the topic captured, by name.",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Closed lists. The types are the lists: the tuples come from them, and the type checker names every
 # `match` that does not know a new word.
-Kind: TypeAlias = Literal["point", "range", "stuck", "silence"]
+Kind: TypeAlias = Literal["point", "range", "stuck", "silence", "data_quality"]
 Severity: TypeAlias = Literal["warning", "critical"]
 AlertEvent: TypeAlias = Literal["raise", "update", "clear", "ack"]
 State: TypeAlias = Literal["warming_up", "ok", "alerting", "silent"]

@@ -119,7 +119,11 @@ class Stream:
         self._placement.settle(batch, accepted)
         for layout, part, rows, values in self._placement.parts(batch, offsets, accepted):
             batch.fill(part, layout.process(rows, values, readings.ts[part]))
-        self._alerts.readings(batch, accepted, outcome)
+        judged = accepted
+        if len(accepted) < len(readings):
+            late = self._late(batch, offsets)
+            judged = np.sort(np.concatenate([accepted, late])) if len(late) else accepted
+        self._alerts.readings(batch, judged, outcome)
 
         outcome.scored = accepted[~np.isnan(batch.score[accepted])]
         outcome.scores = batch.score[outcome.scored]
@@ -134,6 +138,15 @@ class Stream:
         counts.missing_seq = int(acceptance.missing[0])
         outcome.touched = _distinct(slots)
         return outcome
+
+    def _late(self, batch: ScoredBatch, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Judge the late readings of a batch by their limits; return their places."""
+        late = np.flatnonzero(batch.acceptance.verdict == LATE)
+        # A device that was restored without its window has no layout until its next reading is accepted.
+        late = late[self.devices.table["layout"][batch.slots[late]] >= 0]
+        for layout, part, rows, values in self._placement.parts(batch, offsets, late):
+            batch.fill(part, layout.look_at(rows, values))
+        return late
 
     def tick(self, at: int) -> Outcome:
         """Judge silence at an instant of the service clock."""

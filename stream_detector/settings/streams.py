@@ -71,7 +71,11 @@ class StreamSettings(IntakeSettings):
     )
     window: int = Field(64, ge=2, le=8192, description="Readings in a device's rolling window.")
     lateness_s: float = Field(
-        0.0, ge=0, le=86_400, description="How much older than its device's newest a reading may be."
+        0.0,
+        ge=0,
+        le=86_400,
+        description="How much older than its device's newest a reading may be. What is older than the 32nd"
+        " last one is late, whatever this says: judged by min and max, not scored.",
     )
     model: str = Field(
         "default",

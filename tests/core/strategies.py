@@ -209,6 +209,14 @@ class Story:
         """Report something that is older than the newest."""
         self._send(self.devices[d], self.values(self.devices[d]), ts=self.now - seconds * SECOND)
 
+    def backlog(self, d: int, count: int, size: float) -> None:
+        """Report what is older than the newest, a second apart, with a size added to the first channel."""
+        device = self.devices[d]
+        for k in range(count):
+            values = self.values(device)
+            values[next(iter(values))] += size
+            self._send(device, values, ts=self.now - (5000 - k) * SECOND)
+
     def listed(self, d: int, count: int) -> None:
         """Send a list: one arrival, several times."""
         for index in range(count):
@@ -274,6 +282,7 @@ _steps = st.one_of(
     st.tuples(st.just("hole"), _device),
     st.tuples(st.just("again"), _device, st.integers(1, 40)),
     st.tuples(st.just("late"), _device, st.integers(1, 5)),
+    st.tuples(st.just("backlog"), _device, st.integers(1, 40), st.sampled_from([0.0, 300.0])),
     st.tuples(st.just("listed"), _device, st.integers(2, 5)),
     st.tuples(st.just("renumber"), _device, st.sampled_from([2, -1000])),
     st.tuples(st.just("quiet"), st.integers(1, 25)),

@@ -384,7 +384,7 @@ def test_every_alert_explains_itself(steps: list[tuple[Any, ...]]) -> None:
             assert shares == sorted(shares, reverse=True)
             assert all(share > 0 for share in shares)
             assert sum(shares) == pytest.approx(1.0 if shares else 0.0)
-            assert shares or alert.event == "clear" or alert.kind == "silence"
+            assert shares or alert.event == "clear" or alert.kind in {"silence", "data_quality"}
             assert alert.reason
             assert 0.0 <= alert.score <= 1000.0
             assert alert.event == "clear" or alert.score >= 1.0

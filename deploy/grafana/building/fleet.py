@@ -114,7 +114,8 @@ def _raised() -> timeseries.Panel:
     return panels.graph(
         "Alerts raised",
         "New alerts in a minute, by kind: point (a reading is unusual), range (outside its limits), stuck"
-        " (does not move), silence (nothing arrives).",
+        " (does not move), silence (nothing arrives), data_quality (most readings come too late to be"
+        " scored).",
         query(f"60 * sum by (kind) (rate({RAISED}[$__rate_interval]))", "{{kind}}"),
         unit=panels.A_MINUTE,
     )

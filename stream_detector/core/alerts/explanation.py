@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
 import numpy as np
 
 from stream_detector.core.alerts import sentences
+from stream_detector.core.devices.acceptance import LATELY
 from stream_detector.core.events import Contribution, Expected
 from stream_detector.core.scoring import rules
 
@@ -86,21 +87,31 @@ def holding(kind: Kind, batch: ScoredBatch, i: int) -> tuple[str, ...]:
             scores = part.beyond[j]
         case "stuck":
             scores = part.stuck.score[j]
-        case "silence":
+        case "silence" | "data_quality":
             return ()
         case _:
             assert_never(kind)
     return tuple(part.layout.channels[place] for place in np.flatnonzero(scores >= 1.0).tolist())
 
 
-def hovers(kind: Kind, batch: ScoredBatch, i: int, alert: Alert | None) -> bool:
-    """Return whether reading i is no reason for an alert that is open, but not clearly so."""
-    if kind != "range" or alert is None:
-        return False
+def hovers(batch: ScoredBatch, i: int, alert: Alert) -> bool:
+    """Return whether reading i is inside the limits of the channels that hold an alert, but hardly."""
     part, j = batch.details(i)
     places = [part.layout.place[name] for name in alert.channels if name in part.layout.place]
     near = rules.near(part.walk.values[j], part.within[j], part.layout.low, part.layout.high)
     return bool(near[places].any())
+
+
+def of_lateness(late: int, behind: int | None) -> Explanation:
+    """Describe that a device's readings are not judged.
+
+    Args:
+        late: How many of its last readings were late.
+        behind: How much older than the newest this one is, µs; None: they are judged again.
+    """
+    reason = "its readings are judged again" if behind is None else sentences.not_judged(late, behind)
+    allowed = float(rules.MOSTLY)
+    return Explanation({}, {}, (), reason, raw_score=float(late), threshold=allowed, confidence=late / LATELY)
 
 
 def of_silence(quiet: float, cadence: float, allowed: float, arrivals: int, at_least: int) -> Explanation:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from stream_detector.core.events import AlertEvent, Kind, Severity
 
 UPDATE_GROWTH = 1.25
-HOVERING = 32
-"""Of readings that hover, each so manieth counts as normal: what hovers for ever is normal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,8 @@ class Observation:
         anomalous: The verdict.
         channels: Those that are anomalous; empty where the device as a whole is.
         carries: Whether the reading carries what the alert is about; one that does not is not counted.
-        hovers: It is not anomalous any more, but hardly: few such readings count as normal.
+        one_in: Of normal readings like this one, so many count as one.
+        late: It is about the past, and opens nothing again.
     """
 
     at: int
@@ -52,7 +51,8 @@ class Observation:
     anomalous: bool
     channels: tuple[str, ...] = ()
     carries: bool = True
-    hovers: bool = False
+    one_in: int = 1
+    late: bool = False
 
 
 @dataclass(slots=True)
@@ -229,7 +229,7 @@ def _remember(track: Track, reading: Observation, policy: AlertPolicy) -> None:
     track.readings += 1
     if reading.anomalous:
         track.normal = 0
-    elif not reading.hovers or track.readings % HOVERING == 0:
+    elif track.readings % reading.one_in == 0:
         track.normal += 1
     if reading.anomalous:
         track.anomalous.append((track.readings, reading))
@@ -279,7 +279,7 @@ def _open(
 ) -> None:
     first = track.anomalous[0][1]
     channels = _joined((), *(seen for _, seen in track.anomalous))
-    last = track.alert
+    last = None if first.late else track.alert
     if last is not None and last.ended_at is not None and first.ts - last.ended_at <= policy.cooldown:
         last.seq += 1
         last.severity = max(last.severity, policy.severity(peak), key=SEVERITIES.index)

@@ -45,7 +45,7 @@ def policy_of(kind: Kind, policy: AlertPolicy) -> AlertPolicy:
     match kind:
         case "point":
             return policy
-        case "range" | "stuck":
+        case "range" | "stuck" | "data_quality":
             return policy.at_once()
         case "silence":
             return replace(policy.at_once(), clear_after=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from stream_detector.core.devices.acceptance import LATELY
+
 SMALL, LARGE = 1e-6, 1e15
 
 
@@ -103,6 +105,14 @@ def stuck(channel: str, value: float, repeats: int, usual: int, unit: str) -> st
 def silent(quiet: float, cadence: float) -> str:
     """Return how long a device has said nothing; both in µs."""
     return f"no reading for {duration(quiet)}; one came at least every {duration(cadence)} before"
+
+
+def not_judged(late: int, behind: float) -> str:
+    """Return how many readings were late, and how much in µs."""
+    return (
+        f"{late} of its last {LATELY} readings came after newer ones, this one {duration(behind)} late:"
+        " they are judged by their limits only"
+    )
 
 
 def _unit(unit: str) -> str:

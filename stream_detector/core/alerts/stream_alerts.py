@@ -24,8 +24,11 @@ from stream_detector.core.alerts.machine import (
     step,
 )
 from stream_detector.core.alerts.next_tick import next_tick
+from stream_detector.core.alerts.observing import observe, verdicts
 from stream_detector.core.alerts.policy import policy_of
+from stream_detector.core.devices.registry import NEVER
 from stream_detector.core.events import KINDS, ActiveAlert, AlertChanged, AlertSuppressed
+from stream_detector.core.scoring.rules import MOSTLY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,27 +70,28 @@ class StreamAlerts:
             policy = replace(policy, raise_n=raise_n, raise_m=raise_m)
         self._policies = {kind: policy_of(kind, policy) for kind in KINDS}
 
-    def readings(self, batch: ScoredBatch, accepted: NDArray[np.int64], outcome: Outcome) -> None:
-        """Step the machines of a batch, in arrival order."""
+    def readings(self, batch: ScoredBatch, judged: NDArray[np.int64], outcome: Outcome) -> None:
+        """Step the machines of a batch, in arrival order: readings at these places, late ones among them."""
         table = self._devices.table
-        if len(accepted) == 1:  # as in most batches while it is quiet; what follows takes 10 µs for it
-            i = int(accepted[0])
+        if len(judged) == 1:  # as in most batches while it is quiet; what follows takes 10 µs for it
+            i = int(judged[0])
             if self._can_change(batch, i):
                 outcome.events.extend(batch.added.get(i, ()))
                 self._reading(batch, i, outcome)
             return
-        slots = batch.slots[accepted]
-        hot = batch.anomalous[accepted] | (batch.beyond[accepted] >= 1.0) | (batch.stuck[accepted] >= 1.0)
+        slots = batch.slots[judged]
+        hot = batch.anomalous[judged] | (batch.beyond[judged] >= 1.0) | (batch.stuck[judged] >= 1.0)
+        hot |= batch.acceptance.late[judged] >= MOSTLY
         if len(self._marked) < len(table["open"]):
             self._marked = np.zeros(len(table["open"]), dtype=np.bool_)
         marked = self._marked
         marked[slots[hot]] = True
-        first_score = ~table["warm"][slots] & ~np.isnan(batch.score[accepted])
+        first_score = ~table["warm"][slots] & ~np.isnan(batch.score[judged])
         look = marked[slots] | table["open"][slots] | first_score | (table["state"][slots] == NEW)
         marked[slots[hot]] = False
         if batch.added:
-            look |= np.isin(accepted, list(batch.added))
-        for i in accepted[look].tolist():
+            look |= np.isin(judged, list(batch.added))
+        for i in judged[look].tolist():
             outcome.events.extend(batch.added.get(i, ()))
             self._reading(batch, i, outcome)
 
@@ -260,6 +264,7 @@ class StreamAlerts:
             batch.anomalous[i]
             or batch.beyond[i] >= 1.0
             or batch.stuck[i] >= 1.0
+            or batch.acceptance.late[i] >= MOSTLY
             or table["open"][slot]
             or table["state"][slot] == NEW
             or not (table["warm"][slot] or math.isnan(batch.score[i]))
@@ -274,34 +279,20 @@ class StreamAlerts:
         first = bool(table["state"][slot] == NEW or (scored and not table["warm"][slot]))
         if scored:
             table["warm"][slot] = True
-        for kind, kind_score, anomalous in self._verdicts(batch, i, slot, score):
+        for verdict in verdicts(batch, i, score, point=self._open(slot, "point") is not None):
+            kind, _, anomalous = verdict
             if not (anomalous or self._waits(slot, kind)):
                 continue
-            channels = explanation.holding(kind, batch, i) if anomalous else ()
-            hovers = not anomalous and explanation.hovers(kind, batch, i, self._open(slot, kind))
-            identity = int(batch.identity[i])
-            observation = Observation(ts, ts, identity, kind_score, anomalous, channels, hovers=hovers)
+            held_by = int(table["late_beyond"][slot])
+            observation = observe(verdict, batch, i, self._open(slot, kind), held_by)
+            if anomalous and kind == "range" and observation.carries:
+                table["late_beyond"][slot] = max(ts, held_by) if observation.late else NEVER
             stepped = self._step(slot, kind, observation, outcome)
             if stepped is not None:
                 outcome.events.append(self._event_of_reading(kind, *stepped, observation, batch, i))
         table["open"][slot] = self._any_waits(slot)
         if first or len(outcome.events) > first_event:  # else the state is as it was
             self._states.follow(slot, self.active(slot), ts, score if scored else None, outcome)
-
-    def _verdicts(
-        self, batch: ScoredBatch, i: int, slot: int, score: float
-    ) -> list[tuple[Kind, float, bool]]:
-        """Return each kind's score of reading i, and whether it is anomalous, in the order of `KINDS`."""
-        beyond, stuck = float(batch.beyond[i]), float(batch.stuck[i])
-        rest: list[tuple[Kind, float, bool]] = [
-            ("range", beyond, beyond >= 1.0),
-            ("stuck", stuck, stuck >= 1.0),
-            ("silence", 0.0, False),  # which a reading can only end
-        ]
-        if not math.isnan(score):
-            return [("point", score, bool(batch.anomalous[i])), *rest]
-        # An open alert would stay so if the device never had a score again.
-        return [("point", 0.0, False), *rest] if self._open(slot, "point") else rest
 
     def _event_of_reading(
         self,
@@ -320,6 +311,9 @@ class StreamAlerts:
                 arrivals=int(batch.acceptance.arrivals[i]),
                 at_least=self._spec.silence_at_least or 0,
             )
+        elif kind == "data_quality":
+            late, behind = int(batch.acceptance.late[i]), int(batch.acceptance.behind[i])
+            details = explanation.of_lateness(late, behind if observation.anomalous else None)
         else:
             over = self._policies[kind].clear_after if event == "clear" else None
             details = explanation.of_reading(kind, batch, i, over=over)

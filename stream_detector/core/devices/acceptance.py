@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from stream_detector.core.records import Readings
 
 ACCEPTED, LATE, DUPLICATE = 0, 1, 2
+LATELY = 32
+"""How many of its last readings were late is known of each device."""
+AGAIN = 10
+"""After so many accepted in a row, the late ones before are forgotten."""
 RENUMBERED = 1_000_000
 """A sequence that leaps by more has been numbered anew; nothing was lost."""
 
@@ -41,6 +45,7 @@ class Seen(NamedTuple):
     highest: NDArray[np.int64]
     heard: NDArray[np.int64]
     unheard: NDArray[np.int64]
+    lates: NDArray[np.uint32]
 
 
 class Given(NamedTuple):
@@ -60,6 +65,8 @@ class Acceptance(NamedTuple):
         cadence: The longest usual time between arrivals just after each reading, µs.
         allowed: How long the device may say nothing then, µs.
         arrivals: How many times between arrivals they were learned from.
+        late: How many of the device's last `LATELY` readings were late, where this one is; else 0.
+        behind: How much older than the device's newest a late one is, µs; else 0.
         missing: How many numbers are missing in the devices' sequences, (1,): one for all.
     """
 
@@ -67,6 +74,8 @@ class Acceptance(NamedTuple):
     cadence: NDArray[np.float64]
     allowed: NDArray[np.float64]
     arrivals: NDArray[np.int64]
+    late: NDArray[np.int8]
+    behind: NDArray[np.int64]
     missing: NDArray[np.int64]
 
 
@@ -94,6 +103,8 @@ def accept(
         np.empty(n),
         np.empty(n),
         np.empty(n, dtype=np.int64),
+        np.zeros(n, dtype=np.int8),
+        np.zeros(n, dtype=np.int64),
         np.zeros(1, dtype=np.int64),
     )
     given = Given(readings.ts, readings.arrival, readings.seq, identity)
@@ -225,9 +236,16 @@ def _accept(  # noqa: C901 - each reading is judged by all that came before it
         surely_new = ts > before or (ts == before and seq > highest[s])
         if not surely_new and (ts < before - lateness or ts <= forgotten[s]):
             verdict[i] = LATE
+            seen.lates[s] = (seen.lates[s] << 1) | 1
+            for k in range(LATELY):
+                out.late[i] += (seen.lates[s] >> k) & 1
+            out.behind[i] = before - ts
             continue
         # Accepted.
         verdict[i] = ACCEPTED
+        seen.lates[s] <<= 1
+        if seen.lates[s] & ((1 << AGAIN) - 1) == 0:
+            seen.lates[s] = 0
         place = accepted[s] % REMEMBERED
         if accepted[s] >= REMEMBERED:
             forgotten[s] = max(forgotten[s], identity_ts[s, place])

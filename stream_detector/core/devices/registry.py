@@ -31,6 +31,8 @@ COLUMNS: Mapping[str, Column] = {
     "forgotten": Column(np.int64, fill=NEVER),  # newest event time among forgotten identities
     "seq": Column(np.int64, fill=NO_SEQ),
     "highest": Column(np.int64, fill=NO_SEQ),  # the highest number among those of the newest time
+    "lates": Column(np.uint32),  # which of the last 32 readings were late, a bit each, the last one lowest
+    "late_beyond": Column(np.int64, fill=NEVER),  # event time of the late reading that holds a range alert
     "heard": Column(np.int64, fill=NEVER),  # arrival of the last reading, µs
     "unheard": Column(np.int64),  # for so much of the time since then we could hear nobody, µs
     "cadence": Column(np.float64),  # the longest usual time between arrivals, µs

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from stream_detector.core.devices.acceptance import LATELY
 from stream_detector.core.devices.pauses import KNOWN, STEADY
 from stream_detector.core.devices.registry import NEVER
 from stream_detector.core.devices.table import Column
@@ -29,6 +30,9 @@ WITHIN_COLUMNS: Mapping[str, Column] = {
     "within_variance": Column(np.float64, per_channel=True),
     "within_seen": Column(np.int64, per_channel=True),
 }
+
+MOSTLY = LATELY // 2 + 1
+"""So many late ones among a device's last readings say that it is hardly judged any more."""
 
 WITHIN = 256
 """How a channel varies within its limits is known from about so many of its last values there."""
