@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stream_detector.core.devices.pauses import Pauses, learn
+from stream_detector.core.devices.pauses import (
+    CLASSES,
+    FADES_EVERY,
+    LASTING,
+    LOOKED_AT,
+    SHORTEST,
+    Pauses,
+    learn,
+)
 from stream_detector.core.devices.registry import NEVER, REMEMBERED
+from stream_detector.core.habits import size_class
 from stream_detector.core.kernel import kernel
 from stream_detector.core.records import NO_SEQ
 
@@ -200,7 +209,7 @@ def _identify(
 
 
 @kernel
-def _accept(  # noqa: C901 - each reading is judged by all that came before it
+def _accept(  # noqa: C901, PLR0912, PLR0915 - each reading is judged by all that came before it
     slots: NDArray[np.int32],
     given: Given,
     lateness: int,
@@ -262,6 +271,14 @@ def _accept(  # noqa: C901 - each reading is judged by all that came before it
         # How often the device speaks: elements of one list share an arrival and do not count; a
         # backlog arrives in no time, but its event times keep the true pace.
         if before != NEVER and quiet > 0:
-            learn(pauses, s, float(max(quiet, ts - before - deaf)), at_least)
+            pause = float(max(quiet, ts - before - deaf))
+            if pause <= cadence[s] and arrivals[s] % LOOKED_AT > 0 and pauses.aged[s] + pause < FADES_EVERY:
+                # As usual: nothing but its weight changes. `learn` does the same, in five times the time.
+                pauses.weights[s, size_class(pause, SHORTEST, CLASSES)] += 1.0
+                pauses.recent[s] = max(pause, LASTING * pauses.recent[s])
+                pauses.aged[s] += pause
+                arrivals[s] += 1
+            else:
+                learn(pauses, s, pause, at_least)
             cadence_then[i], allowed_then[i], arrivals_then[i] = cadence[s], allowed[s], arrivals[s]
     out.missing[0] = missing

@@ -43,6 +43,8 @@ IRREGULAR_TOLD = 0.6
 REGULAR = 0.9
 """A device is regular where so much of the weight is in two neighbouring classes."""
 
+LOOKED_AT = 64
+"""What is allowed is found anew with so many pauses, and where one is longer than usual, or weights fade."""
 FADES_EVERY = 1.5 * 86_400e6
 """Weights fade by one step in this time, µs: half in thirty days."""
 LASTING = 0.99
