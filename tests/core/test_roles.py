@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from stream_detector.core.events import AlertChanged, DeviceStateChanged, ModelReplaced
 from stream_detector.core.pipeline import Pipeline
@@ -56,6 +56,11 @@ def points(events: Sequence[CoreEvent]) -> list[AlertChanged]:
 
 
 @given(**STORY)
+@example(  # a reading that brings a channel is not yet there when those before it have no score
+    steps=[("spike", 2, 8.0), ("model",), ("run", 1), ("run", 1), ("run", 1), ("partial", 2, "a", None)],
+    cut=lambda _: True,
+    setting={"declared": False, "lateness": 0, "min_severity": "warning", "cold": False},
+)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_law_holds_for_several(
     steps: list[tuple[Any, ...]], cut: Callable[[int], bool], setting: dict[str, Any]

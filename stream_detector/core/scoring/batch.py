@@ -109,7 +109,8 @@ class ScoredBatch:
 
     def _lead(self, where: NDArray[np.int64], number: int, verdicts: Verdicts) -> None:
         """Let a detector lead where it finds an anomaly and scores highest, or is the first that can say."""
-        first = np.isnan(self.score[where])
+        # One that cannot say leads nowhere: whether it is asked depends on what else the batch brought.
+        first = np.isnan(self.score[where]) & ~np.isnan(verdicts.score)
         higher = verdicts.anomalous & (verdicts.score > self.score[where])
         higher |= verdicts.anomalous & ~self.anomalous[where]
         leads = where[first | higher]
