@@ -68,8 +68,8 @@ def observe(
     ts, late = int(batch.readings.ts[i]), bool(batch.acceptance.verdict[i] == LATE)
     at = ts + int(batch.acceptance.behind[i]) if kind == "data_quality" else ts
     carries, one_in = True, 1
-    if kind == "data_quality":
-        carries = anomalous or not late
+    if kind == "data_quality" and late and alert is not None:
+        score, anomalous = max(score, 1.0), True  # it goes on, however few were late lately
     if kind == "range" and alert is not None:
         if late:
             carries = held_by != NEVER and (anomalous or ts > held_by)
