@@ -183,7 +183,7 @@ def decode_state(
 
 def _track(track: Track) -> tuple[Any, ...]:
     anomalous = [
-        (number, (seen.at, seen.ts, seen.identity, seen.score, seen.anomalous, seen.channels))
+        (number, (seen.at, seen.ts, seen.identity, seen.score, seen.anomalous, seen.channels, seen.late))
         for number, seen in track.anomalous
     ]
     alert = track.alert
@@ -193,12 +193,19 @@ def _track(track: Track) -> tuple[Any, ...]:
 
 def _track_from(values: list[Any]) -> Track:
     readings, anomalous, normal, alert, held_back = values
-    seen = [(number, Observation(*each[:5], *map(tuple, each[5:]))) for number, each in anomalous]
+    seen = [(number, _observation_from(each)) for number, each in anomalous]
     return Track(readings, seen, normal, None if alert is None else _alert_from(alert), held_back)
 
 
+def _observation_from(values: list[Any]) -> Observation:
+    """Return an observation; older rows do not know the channels, nor what was late."""
+    at, ts, identity, score, anomalous, *rest = values
+    channels = tuple(rest[0]) if rest else ()
+    return Observation(at, ts, identity, score, anomalous, channels, late=any(rest[1:]))
+
+
 def _alert_from(values: list[Any]) -> Alert:
-    """Return an alert; older rows, and its observations, do not know the channels."""
+    """Return an alert; older rows do not know the channels."""
     known = len(Alert.__slots__) - 1
     return Alert(*values[:known], *map(tuple, values[known:]))
 
