@@ -11,7 +11,7 @@ BROKER ?=
 ARGS ?=
 
 PIP = .venv/bin/pip --disable-pip-version-check --no-input
-KERNELS = $(wildcard stream_detector/core/*.py stream_detector/core/*/*.py stream_detector/detectors/*.py)
+KERNELS = $(wildcard stream_detector/core/*.py stream_detector/core/*/*.py stream_detector/detectors/*.py stream_detector/detectors/*/*.py)
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-header --group build pyproject.toml
 

@@ -60,6 +60,10 @@ MEANINGS = {
         "model": "`name`, `version` and `role` of the model that scored.",
         "incident": "The incident it belongs to; always null in this version.",
         "acknowledged": "Whether a person has acknowledged the alert.",
+        "channels": "The channels that hold the alert, at its end those that held it; empty where the device"
+        " as a whole does.",
+        "ended_because": "At its end: `returned`, `new_normal` (it lasted for so long that it is accepted),"
+        " `forgotten` or `model_replaced`; else null.",
     },
     "ReplyMessage": {
         "schema": "Name and version of this form.",

@@ -69,8 +69,9 @@ def load_bundles(settings: Settings, engine: Engine) -> None:
     from stream_detector.service.scoring_models import load_wanted, model_watcher, wanted_bundles
 
     watcher, decision = model_watcher(settings.streams, settings.models_dir), Decision()
-    for stream, name in wanted_bundles(settings.streams).items():
-        model = load_wanted(watcher, stream, name)
+    wanted = wanted_bundles(settings.streams)
+    for stream, said in settings.streams.items():
+        model = load_wanted(watcher, stream, wanted[stream]) if stream in wanted else said.model
         engine.processing.record(decision, engine.models.record(0, stream, model))
     engine.reporting.report(decision)
     for refused in refusals(watcher):

@@ -23,11 +23,14 @@ Kind: TypeAlias = Literal["point", "range", "stuck", "silence", "data_quality"]
 Severity: TypeAlias = Literal["warning", "critical"]
 AlertEvent: TypeAlias = Literal["raise", "update", "clear", "ack"]
 State: TypeAlias = Literal["warming_up", "ok", "alerting", "silent"]
+Ending: TypeAlias = Literal["returned", "new_normal", "forgotten", "device_silent", "model_replaced"]
+SuppressedReason: TypeAlias = Literal["min_severity", "storm"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # the worst last
 ALERT_EVENTS: tuple[AlertEvent, ...] = get_args(AlertEvent)
 STATES: tuple[State, ...] = get_args(State)
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
 
 REJECTIONS = (
     "channel_limit",
@@ -66,7 +69,7 @@ COMMAND_RESULTS = (
 )
 """How a command is answered: ok, from memory (repeated), with an error, or not at all."""
 
-SUPPRESSED = ("min_severity",)
+SUPPRESSED: tuple[SuppressedReason, ...] = get_args(SuppressedReason)
 """Why an alert is not raised although its readings are anomalous."""
 
 
@@ -93,7 +96,8 @@ class AlertChanged:
 
     Times are µs since 1970 UTC. `started_at`, `updated_at` and `ended_at` are event times (of the
     service clock for silence), `received_at` is the arrival of the reading that changed the alert.
-    `channels` are those that hold it; empty where the device as a whole does.
+    `channels` are those that hold it (at its end: that held it); empty where the device as a whole does.
+    `ended_because` is None but at its end.
     """
 
     event: AlertEvent
@@ -121,6 +125,7 @@ class AlertChanged:
     model_version: str
     acknowledged: bool = False
     channels: tuple[str, ...] = ()
+    ended_because: Ending | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +180,7 @@ class AlertSuppressed:
     stream: str
     device: str
     kind: Kind
-    reason: str
+    reason: SuppressedReason
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,7 @@ class Light:
         slots: NDArray[np.int32],
         values: NDArray[np.float64],
         rows: NDArray[np.float64],  # noqa: ARG002 - the promise of all detectors; this one needs none
+        ts: NDArray[np.int64],  # noqa: ARG002
     ) -> Verdicts:
         """Score a batch in arrival order and learn it; see `Detector.score`."""
         n = len(values)
@@ -126,12 +127,7 @@ class Light:
             anomalous=out.anomalous,
             confidence=lambda i: float(out.confidence[i]),
             shares=lambda i: np.nan_to_num(out.of_channel[i]),
-            holding=lambda i: _beyond_threshold(out.of_channel[i]),
         )
-
-
-def _beyond_threshold(novelty: NDArray[np.float64]) -> tuple[int, ...]:
-    return tuple(c for c, each in enumerate(novelty.tolist()) if each >= THRESHOLD)
 
 
 @kernel

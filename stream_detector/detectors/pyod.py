@@ -89,6 +89,7 @@ class FittedModel:
         slots: NDArray[np.int32],  # noqa: ARG002
         values: NDArray[np.float64],  # noqa: ARG002
         rows: NDArray[np.float64],
+        ts: NDArray[np.int64],  # noqa: ARG002
     ) -> Verdicts:
         """Score a batch; see `Detector.score`."""
         raw = significant(self.raw(rows))

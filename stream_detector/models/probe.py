@@ -112,7 +112,9 @@ def _try(files: Files) -> None:
         began = time.process_time()
         raw = model.raw(rows)
         took_s = time.process_time() - began
-        verdicts = model.score(Table({}), np.zeros(ROWS, dtype=np.int32), rows, rows)
+        verdicts = model.score(
+            Table({}), np.zeros(ROWS, dtype=np.int32), rows, rows, np.zeros(ROWS, dtype=np.int64)
+        )
         shares = np.stack([verdicts.shares(index) for index in range(0, ROWS, 16)])
         answers = np.concatenate((raw, verdicts.score, shares.sum(axis=1)))
     if not np.isfinite(answers).all():

@@ -110,6 +110,8 @@ class AlertMessage(msgspec.Struct, frozen=True):
     model: ModelMessage
     incident: str | None
     acknowledged: bool
+    channels: list[str]
+    ended_because: Literal["returned", "new_normal", "forgotten", "device_silent", "model_replaced"] | None
 
 
 class ActiveMessage(msgspec.Struct, frozen=True):
@@ -211,6 +213,8 @@ def alert_message(alert: AlertChanged, labels: tuple[str, str], processing_ms: f
         model=ModelMessage(alert.model_name, alert.model_version, "live"),
         incident=None,
         acknowledged=alert.acknowledged,
+        channels=list(alert.channels),
+        ended_because=alert.ended_because,
     )
 
 

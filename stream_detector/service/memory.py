@@ -13,7 +13,7 @@ import numpy as np
 from stream_detector.core.pipeline import Pipeline
 from stream_detector.core.records import NO_SEQ, Readings
 from stream_detector.core.spec import StreamSpec
-from stream_detector.detectors.light import Light
+from stream_detector.detectors.default.detector import Default
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +41,7 @@ class Memory:
 
     def begin(self) -> None:
         """Begin with nothing."""
-        self.pipeline = Pipeline(self._specs, initial=Light, model=self._models.named_by)
+        self.pipeline = Pipeline(self._specs, initial=Default, model=self._models.named_by)
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -59,7 +59,7 @@ class Memory:
 
 def warm_up() -> None:
     """Load the compiled kernels (compile them, the first time ever) before anything waits for them."""
-    pipeline = Pipeline([StreamSpec("warm-up")], initial=Light, model=lambda _record: Light())
+    pipeline = Pipeline([StreamSpec("warm-up")], initial=Default, model=lambda _record: Default())
     for device in ("a", "b"):
         pipeline.process(
             Readings(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stream_detector import failpoints
 from stream_detector.core.records import ModelSet
-from stream_detector.detectors.light import Light
+from stream_detector.detectors.builtin import BUILT_IN
 from stream_detector.errors import BundleError, ConfigurationError
 from stream_detector.models import bundle
 from stream_detector.models.reload import ModelWatcher
@@ -36,11 +36,11 @@ class ScoringModels:
         self._models_dir = models_dir
         self._loaded: dict[tuple[str, str, str], Detector] = {}
 
-    def record(self, at: int, stream: str, model: FittedModel | None) -> ModelSet:
-        """Return the record by which this bundle, or the built-in detector (None), scores a stream."""
+    def record(self, at: int, stream: str, model: FittedModel | str) -> ModelSet:
+        """Return the record by which a bundle, or the built-in detector of that name, scores a stream."""
         failpoints.reach("during model swap")
-        if model is None:
-            return ModelSet(at, stream, "live", Light.name, Light.version)
+        if isinstance(model, str):
+            return ModelSet(at, stream, "live", model, BUILT_IN[model]().version)
         self._loaded[model.name, model.version, model.sha256] = model
         return ModelSet(at, stream, "live", model.name, model.version, model.sha256)
 
@@ -51,8 +51,8 @@ class ScoringModels:
             BundleError: It is not there any more.
         """
         key = (record.name, record.version, record.sha256)
-        if key == (Light.name, Light.version, ""):
-            return Light()
+        if record.name in BUILT_IN and not record.sha256:
+            return BUILT_IN[record.name]()
         if key not in self._loaded:
             found = self._read(record)
             if found is None:

@@ -41,7 +41,7 @@ class StartRecords:
         recovery: Recovery,
         log: Log,
     ) -> None:
-        self._streams = list(streams)
+        self._streams = {name: stream.model for name, stream in streams.items()}
         self._wanted = wanted_bundles(streams)
         self._hash = hashlib.sha256(f"{configuration}\n{platform.machine()}".encode()).hexdigest()
         self._models = models
@@ -56,10 +56,10 @@ class StartRecords:
             ConfigurationError: A wanted bundle is not there, or cannot be used.
         """
         records: list[Record] = [Started(now, self._hash)]
-        for stream in self._streams:
+        for stream, built_in in self._streams.items():
             wanted = self._wanted.get(stream)
             model = load_wanted(self._watcher, stream, wanted) if wanted else None
-            record = self._models.record(now, stream, model)
+            record = self._models.record(now, stream, model or built_in)
             if not self._recovery.scores(record):
                 records.append(record)
             for warning in model.warnings if model else ():

@@ -10,7 +10,7 @@ from stream_detector.core.alerts.policy import AlertPolicy
 from stream_detector.core.spec import Limits, StreamSpec
 from stream_detector.formats.settings import IntakeSettings
 
-BUILT_IN_MODELS = ("default",)
+BUILT_IN_MODELS = ("default", "light")
 SECOND = 1_000_000
 
 
@@ -80,7 +80,8 @@ class StreamSettings(IntakeSettings):
     model: str = Field(
         "default",
         pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$",
-        description="A built-in detector, or the name of a folder under models_dir.",
+        description="A built-in detector (default; light: cheaper, but marks only beginnings), or the name of"
+        " a folder under models_dir.",
     )
     alerts: AlertSettings = Field(default_factory=AlertSettings, description="The alert policy.")
     stuck: bool = Field(True, description="Raise an alert when a value does not move for unusually long.")

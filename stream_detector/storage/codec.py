@@ -7,6 +7,7 @@ stored once: that halves what is to be synced to disk.
 
 from __future__ import annotations
 
+import json
 import zlib
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from stream_detector.core.alerts.machine import Alert, Observation, Track
+from stream_detector.core.alerts.track import DEVICE, Alert, Count, Holder, Seen, Track
 from stream_detector.core.devices.snapshot import Cell, DeviceState, OpenAlert, RowLayout
 from stream_detector.core.records import RECORDS, STANDING, Readings, Record
 
@@ -182,43 +183,66 @@ def decode_state(
 
 
 def _track(track: Track) -> tuple[Any, ...]:
-    anomalous = [
-        (number, (seen.at, seen.ts, seen.identity, seen.score, seen.anomalous, seen.channels, seen.late))
-        for number, seen in track.anomalous
+    counts = [
+        (*holder, count.readings, count.anomalous, count.normal, count.holds, count.ending)
+        for holder, count in track.counts.items()
     ]
     alert = track.alert
     values = None if alert is None else tuple(getattr(alert, name) for name in Alert.__slots__)
-    return track.readings, anomalous, track.normal, values, track.held_back
+    return counts, values, track.held_back
 
 
 def _track_from(values: list[Any]) -> Track:
+    if len(values) == BEFORE_HOLDERS:
+        return _track_before_holders(values)
+    counts, alert, held_back = values
+    return Track(
+        counts={
+            Holder(role, channel): Count(readings, [Seen(*each) for each in seen], normal, holds, ending)
+            for role, channel, readings, seen, normal, holds, ending in counts
+        },
+        alert=None if alert is None else _alert_from(alert),
+        held_back=held_back,
+    )
+
+
+BEFORE_HOLDERS = 5
+"""So many values made a track when an alert was held by the device as a whole."""
+
+
+def _track_before_holders(values: list[Any]) -> Track:
+    """Return a track of an earlier version: what it counted was counted for the device as a whole."""
     readings, anomalous, normal, alert, held_back = values
-    seen = [(number, _observation_from(each)) for number, each in anomalous]
-    return Track(readings, seen, normal, None if alert is None else _alert_from(alert), held_back)
-
-
-def _observation_from(values: list[Any]) -> Observation:
-    """Return an observation; older rows do not know the channels, nor what was late."""
-    at, ts, identity, score, anomalous, *rest = values
-    channels = tuple(rest[0]) if rest else ()
-    return Observation(at, ts, identity, score, anomalous, channels, late=any(rest[1:]))
+    known = None if alert is None else _alert_from(alert)
+    is_open = known is not None and known.ended_at is None
+    # An observation was: at, ts, identity, score, the verdict, later the channels, and whether it was late.
+    seen = [Seen(number, each[1], each[2], each[3], any(each[6:])) for number, each in anomalous]
+    count = Count(readings, seen, normal, holds=is_open)
+    return Track(
+        counts={DEVICE: count} if seen or is_open else {},
+        alert=known,
+        held_back="min_severity" if held_back else None,
+    )
 
 
 def _alert_from(values: list[Any]) -> Alert:
-    """Return an alert; older rows do not know the channels."""
-    known = len(Alert.__slots__) - 1
-    return Alert(*values[:known], *map(tuple, values[known:]))
+    """Return an alert; older rows do not know its channels, its arrival and its holders."""
+    found = Alert(**dict(zip(Alert.__slots__, values, strict=False)))
+    found.channels = tuple(found.channels)
+    found.holders = tuple(Holder(*each) for each in found.holders) or (DEVICE,)
+    return found
 
 
 def alert_values(alert: OpenAlert) -> tuple[Any, ...]:
     """Return an open alert as the columns of its row, checksum included."""
-    *values, acknowledged = (getattr(alert, name) for name in OpenAlert.__slots__)
-    values.append(int(acknowledged))
+    *values, acknowledged, channels = (getattr(alert, name) for name in OpenAlert.__slots__)
+    values += [int(acknowledged), json.dumps(channels)]
     return *values, checksum(*values)
 
 
 def alert_from(row: tuple[Any, ...]) -> OpenAlert | None:
     """Return the open alert in a row; None where the row is damaged."""
-    *values, acknowledged, total = row
-    damaged = total != checksum(*values, acknowledged)
-    return None if damaged else OpenAlert(*(*values, bool(acknowledged)))
+    *values, acknowledged, channels, total = row
+    if total != checksum(*values, acknowledged, channels):
+        return None
+    return OpenAlert(*(*values, bool(acknowledged), tuple(json.loads(channels))))

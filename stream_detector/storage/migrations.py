@@ -63,5 +63,27 @@ def targets_and_topic_states(connection: Connection) -> None:
     connection.run("ALTER TABLE devices RENAME COLUMN told TO published")
 
 
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: acknowledgements, 2: targets_and_topic_states}
+def channels_of_alerts(connection: Connection) -> None:
+    """3 -> 4: alerts know the channels that hold them; none are known of those that are open."""
+    rows = connection.run("SELECT * FROM alerts").fetchall()
+    connection.run("DROP TABLE alerts")
+    connection.run(
+        """CREATE TABLE alerts (
+            stream TEXT NOT NULL, device TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL,
+            seq INTEGER NOT NULL, started_at INTEGER NOT NULL, severity TEXT NOT NULL, peak REAL NOT NULL,
+            published_at INTEGER NOT NULL, acknowledged INTEGER NOT NULL, channels TEXT NOT NULL,
+            sum INTEGER NOT NULL, PRIMARY KEY (stream, device, kind)) WITHOUT ROWID"""
+    )
+    connection.run_many(
+        "INSERT INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        # What was damaged stays so.
+        [(*old, "[]", checksum(*old, "[]") if total == checksum(*old) else -1) for *old, total in rows],
+    )
+
+
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {
+    1: acknowledgements,
+    2: targets_and_topic_states,
+    3: channels_of_alerts,
+}
 """By the number of the older schema."""

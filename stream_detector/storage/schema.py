@@ -23,7 +23,7 @@ from stream_detector.storage.migrations import MIGRATIONS, TOPIC_STATES
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA = 3
+SCHEMA = 4
 FILE = "state.db"
 LOGS = ("-wal", "-shm")
 LOCK = "lock"
@@ -47,7 +47,8 @@ CREATE = (
     """CREATE TABLE alerts (
         stream TEXT NOT NULL, device TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL,
         seq INTEGER NOT NULL, started_at INTEGER NOT NULL, severity TEXT NOT NULL, peak REAL NOT NULL,
-        published_at INTEGER NOT NULL, acknowledged INTEGER NOT NULL, sum INTEGER NOT NULL,
+        published_at INTEGER NOT NULL, acknowledged INTEGER NOT NULL, channels TEXT NOT NULL,
+        sum INTEGER NOT NULL,
         PRIMARY KEY (stream, device, kind)) WITHOUT ROWID""",
     TOPIC_STATES,
     """CREATE TABLE replies (

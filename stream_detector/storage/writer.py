@@ -142,8 +142,9 @@ class Writer:
             peak=float(event.peak_score),
             published_at=published_at,
             acknowledged=event.acknowledged,
+            channels=event.channels,
         )
-        sql = "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        sql = "INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         self._db.run(sql, codec.alert_values(alert))
 
     def _write_rows(self, change: Change) -> None:

@@ -25,6 +25,7 @@ from stream_detector.core.records import (
 )
 from stream_detector.core.scoring.detector import MAX_SCORE, Verdicts, significant
 from stream_detector.core.windows.features import of_history
+from stream_detector.detectors.default.detector import Default
 from stream_detector.detectors.light import Light
 from stream_detector.models.training import DETECTORS as TRAINED
 from stream_detector.models.training import train
@@ -89,6 +90,7 @@ class Distance:
         slots: NDArray[np.int32],  # noqa: ARG002
         values: NDArray[np.float64],  # noqa: ARG002
         rows: NDArray[np.float64],
+        ts: NDArray[np.int64],  # noqa: ARG002
     ) -> Verdicts:
         """Score a batch; see `Detector.score`."""
         total = np.zeros(len(rows))
@@ -125,6 +127,7 @@ def fitted(detector: str) -> Detector:
 
 
 DETECTORS: Mapping[str, Callable[[], Detector]] = {
+    "default": Default,
     "light": Light,
     "distance": Distance,
     **{name: partial(fitted, name) for name in TRAINED},

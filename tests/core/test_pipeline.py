@@ -112,7 +112,7 @@ def test_a_point_alert_ends() -> None:
     events(pipe, batch(usual(200)), batch(usual(1, 200, vibration=9.7)))
     found = events(pipe, batch(usual(12, 201)))
     (alert,) = alerts(found)
-    assert (alert.event, alert.seq, alert.reason) == ("clear", 2, "nothing unusual for 10 readings")
+    assert (alert.event, alert.seq, alert.reason) == ("clear", 2, "back to normal for 10 readings")
     assert alert.ended_at == alert.updated_at == START + 210 * SECOND
     assert alert.score < 1.0 <= alert.peak_score
     assert states(found) == [("alerting", "ok")]

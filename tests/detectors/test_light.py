@@ -87,7 +87,7 @@ def score(values: NDArray[np.float64], slots: NDArray[np.int32] | None = None) -
     table = Table(Light().columns(), values.shape[1])
     for _ in range(int(slots.max(initial=0)) + 1):
         table.add()
-    return Light().score(table, slots, values, np.empty((len(values), 0)))
+    return Light().score(table, slots, values, np.empty((len(values), 0)), np.arange(len(values)))
 
 
 def series(kind: str, random: np.random.Generator) -> NDArray[np.float64]:
@@ -212,7 +212,7 @@ def test_it_learns_for_ever(start: int) -> None:
     table["seen"][:] = start
     table["record_at"][:] = table["visited"][:] = start - 40
     table["usual"][:, 0] = start
-    verdicts = Light().score(table, slots, values, np.empty((len(values), 0)))
+    verdicts = Light().score(table, slots, values, np.empty((len(values), 0)), np.arange(len(values)))
     assert table["seen"][0, 0] == start + 900
     assert verdicts.anomalous[700]
     assert not np.isnan(verdicts.score).any()

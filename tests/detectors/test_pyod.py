@@ -23,7 +23,7 @@ NO_VALUES = np.zeros((0, 3))
 def judge(model: FittedModel, rows: np.ndarray) -> Verdicts:
     """Score rows as the pipeline does, which sees nothing but the promise."""
     detector: Detector = model
-    return detector.score(Table({}), NO_SLOTS, NO_VALUES, rows)
+    return detector.score(Table({}), NO_SLOTS, NO_VALUES, rows, np.arange(len(rows)))
 
 
 @pytest.fixture(params=sorted(KINDS))

@@ -106,6 +106,8 @@ def test_an_alert() -> None:
         ("model", {"name": "light", "version": "1", "role": "live"}),
         ("incident", None),
         ("acknowledged", False),
+        ("channels", []),
+        ("ended_because", None),
     ]
 
 

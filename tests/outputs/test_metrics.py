@@ -19,6 +19,7 @@ from stream_detector.core.events import (
     REJECTIONS,
     SEVERITIES,
     STATES,
+    SUPPRESSED,
     CommandAnswered,
     Counts,
     DeviceStateChanged,
@@ -120,9 +121,12 @@ def test_closed_lists_start_at_zero() -> None:
             ("alert_publishes_total", {"result": result})
             for result in ("confirmed", "no_subscribers", "refused")
         ),
-        *(("model_reloads_total", {"model": "light", "result": result}) for result in ("loaded", "refused")),
-        ("readings_scored_total", {"stream": "pumps", "model": "light"}),
-        ("alerts_suppressed_total", {"stream": "pumps", "reason": "min_severity"}),
+        *(
+            ("model_reloads_total", {"model": "default", "result": result})
+            for result in ("loaded", "refused")
+        ),
+        ("readings_scored_total", {"stream": "pumps", "model": "default"}),
+        *(("alerts_suppressed_total", {"stream": "pumps", "reason": reason}) for reason in SUPPRESSED),
         ("deadletters_suppressed_total", {}),
     ]
     for name, labels in at_zero:

@@ -96,6 +96,7 @@ def breaks_and_is_mended(service: RunningService, sensor: Peer, reader: Peer) ->
     assert {key: clear[key] for key in unchanged} == {key: alert[key] for key in unchanged}
     assert clear["ended_at"] == clear["updated_at"] == instant(WARMED_UP + 10)
     assert clear["score"] < 1.0
+    assert (clear["channels"], clear["ended_because"]) == (["vibration"], "returned")
     assert (clear["prediction"], clear["label"]) == (0, "Normal")
     assert json.loads(retained(reader.client.port, STATE))["active"] == []
     assert not service.ended
@@ -117,16 +118,18 @@ def check_raise(alert: dict[str, Any]) -> None:
         "device": "Pumpe 1",
         "tags": {"site": "north"},
         "severity": "critical",
-        "threshold": 0.21,
+        "threshold": 1.0,
         "prediction": 1,
         "label": "Anomaly",
         "started_at": instant(WARMED_UP),
         "updated_at": instant(WARMED_UP),
         "ended_at": None,
         "values": {"temperature": 41.5, "vibration": 9.7},
-        "model": {"name": "light", "version": "1", "role": "live"},
+        "model": {"name": "default", "version": "2", "role": "live"},
         "incident": None,
         "acknowledged": False,
+        "channels": ["vibration"],
+        "ended_because": None,
     }
     assert re.fullmatch("[0-9a-f]{24}", alert["id"])
     assert alert["score"] == alert["peak_score"] == pytest.approx(alert["raw_score"] / alert["threshold"])

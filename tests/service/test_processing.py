@@ -65,12 +65,12 @@ def test_scores_are_published_where_they_are_wanted() -> None:
     bench = Bench(publish_scores=True)
     messages = [("plant/n/p", {"ts": 1_767_225_600 + k, "values": {"x": 2.0 + k % 7}}) for k in range(150)]
     scores = [one for one in bench.send(*messages) if one["schema"] == "stream_detector.score/1"]
-    assert len(scores) == bench.total("readings_scored_total") == 50
-    assert [score["ts"] for score in scores][::49] == [
-        "2026-01-01T00:01:40.000000Z",
+    assert len(scores) == bench.total("readings_scored_total") == 131
+    assert [score["ts"] for score in scores][::130] == [
+        "2026-01-01T00:00:19.000000Z",
         "2026-01-01T00:02:29.000000Z",
     ]
-    assert json.dumps(scores[0]["model"]) == '{"name": "light", "version": "1", "role": "live"}'
+    assert json.dumps(scores[0]["model"]) == '{"name": "default", "version": "2", "role": "live"}'
 
 
 def test_a_model_of_other_channels() -> None:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from hypothesis import strategies as st
 
-from stream_detector.core.alerts.machine import Alert, Observation, Track
+from stream_detector.core.alerts.track import DEVICE, Alert, Count, Holder, Seen, Track
 from stream_detector.core.devices.snapshot import Cell, DeviceState, OpenAlert, RowLayout
-from stream_detector.core.events import KINDS, SEVERITIES, AlertChanged, AlertEvent
+from stream_detector.core.events import ENDINGS, KINDS, SEVERITIES, SUPPRESSED, AlertChanged, AlertEvent
 from stream_detector.core.records import (
     NO_SEQ,
+    ROLES,
     Acknowledged,
     Feedback,
     Forgotten,
@@ -68,7 +69,7 @@ def state(device: str = "pump-0", number: int = 0, layout: RowLayout = LAYOUT) -
         layout=layout,
         row=number.to_bytes(8, "little") + bytes(24),
         tracks={
-            "point": Track(number, [(number, Observation(1, 2, 2**64 - 1, 1.5, anomalous=True))], 0, None)
+            "point": Track({DEVICE: Count(number, [Seen(number, 2, 2**64 - 1, 1.5)])}),
         },
         published=(("id", "warning", number % 2 == 0),),
     )
@@ -258,10 +259,27 @@ RECORDS: st.SearchStrategy[Record] = st.one_of(
 )
 
 _SEVERITY = st.sampled_from(SEVERITIES)
-_JUDGED = st.builds(Observation, INTS, INTS, st.integers(0, 2**64 - 1), FLOATS, st.booleans())
-_ALERT = st.builds(Alert, NAMES, INTS, INTS, _SEVERITY, FLOATS, INTS, FLOATS, st.none() | INTS, st.booleans())
+_HOLDER = st.builds(Holder, st.sampled_from(list(ROLES)), NAMES)
+_ALERT = st.builds(
+    Alert,
+    *(NAMES, INTS, INTS, _SEVERITY, FLOATS, INTS, FLOATS, st.none() | INTS, st.booleans()),
+    channels=st.lists(NAMES, max_size=2).map(tuple),
+    arrived_at=INTS,
+    holders=st.lists(_HOLDER, min_size=1, max_size=2).map(tuple),
+)
+_COUNT = st.builds(
+    Count,
+    INTS,
+    st.lists(st.builds(Seen, INTS, INTS, st.integers(0, 2**64 - 1), FLOATS), max_size=3),
+    INTS,
+    st.booleans(),
+    st.none() | st.sampled_from(ENDINGS),
+)
 _TRACK = st.builds(
-    Track, INTS, st.lists(st.tuples(INTS, _JUDGED), max_size=3), INTS, st.none() | _ALERT, st.booleans()
+    Track,
+    st.dictionaries(_HOLDER, _COUNT, max_size=2),
+    st.none() | _ALERT,
+    st.none() | st.sampled_from(SUPPRESSED),
 )
 _CELL = st.builds(
     Cell, st.sampled_from(["device", "layout"]), NAMES, st.just("<f8"), st.lists(st.integers(0, 9)).map(tuple)

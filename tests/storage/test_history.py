@@ -17,6 +17,7 @@ from stream_detector.storage import history, journal
 from stream_detector.storage.change import Change
 from stream_detector.storage.history import Historian
 from stream_detector.storage.journal import read_journal
+from stream_detector.storage.schema import SCHEMA
 from stream_detector.storage.segments import segments
 from stream_detector.storage.store import Store
 from tests.storage.examples import SECOND, START, plain, readings
@@ -316,7 +317,7 @@ def test_without_a_journal_there_is_nothing_to_read(tmp_path: Path) -> None:
     Store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "state.db")) as database:
         database.execute("PRAGMA user_version = 9")
-    with pytest.raises(StateError, match="has schema 9, this version reads 3"):
+    with pytest.raises(StateError, match=f"has schema 9, this version reads {SCHEMA}"):
         read(tmp_path)
     (tmp_path / "state.db").write_bytes(b"damaged")
     with pytest.raises(StateError, match="file is not a database"):

@@ -22,7 +22,7 @@ from stream_detector.storage.journal import read_journal
 from stream_detector.storage.store import LEAP, Store
 from tests.storage import torn
 from tests.storage.examples import check_prefix, content, scenario
-from tests.storage.released.make import EXPECTED, EXPECTED_1, EXPECTED_2
+from tests.storage.released.make import EXPECTED, EXPECTED_1, EXPECTED_2, EXPECTED_3
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,7 +222,7 @@ def test_a_broken_last_position_is_never_used_again(folder: Path) -> None:
 def test_a_newer_schema_is_refused(folder: Path) -> None:
     """An older program does not touch what a newer one wrote."""
     edit(folder, "PRAGMA user_version = 7")
-    words = r"written by a newer version \(schema 7, this one knows 3\): install that version again"
+    words = rf"newer version \(schema 7, this one knows {schema.SCHEMA}\): install that version again"
     with pytest.raises(StateError, match=words):
         Store(folder)
     assert (folder / "state.db").exists()
@@ -234,15 +234,16 @@ def _add_column(connection: Connection) -> None:
 
 def test_an_older_schema_is_migrated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A newer program brings the database up to date, once, and leaves a copy of what it was."""
-    monkeypatch.setattr(schema, "SCHEMA", 5)
-    monkeypatch.setitem(schema.MIGRATIONS, 3, _add_column)
-    monkeypatch.setitem(schema.MIGRATIONS, 4, lambda _: None)
+    now = schema.SCHEMA
+    monkeypatch.setattr(schema, "SCHEMA", now + 2)
+    monkeypatch.setitem(schema.MIGRATIONS, now, _add_column)
+    monkeypatch.setitem(schema.MIGRATIONS, now + 1, lambda _: None)
     for _ in range(2):
         with closing(schema.open_database(folder, allow_empty=False)) as connection:
-            assert connection.one("PRAGMA user_version") == 5
+            assert connection.one("PRAGMA user_version") == now + 2
             assert connection.one("SELECT sum(tried) FROM outbox") == 0
     monkeypatch.undo()
-    (folder / "state.db.v3").rename(folder / "state.db")
+    (folder / f"state.db.v{now}").rename(folder / "state.db")
     with closing(Store(folder)) as store:
         assert check_prefix(content(store), 6) == 6
 
@@ -255,8 +256,8 @@ def test_a_migration_that_fails_changes_nothing(folder: Path, monkeypatch: pytes
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "SCHEMA", 4)
-        patch.setitem(schema.MIGRATIONS, 3, fail)
+        patch.setitem(schema.MIGRATIONS, schema.SCHEMA, fail)
+        patch.setattr(schema, "SCHEMA", schema.SCHEMA + 1)
         with pytest.raises(StateError, match="cannot be used"):
             Store(folder)
     with closing(Store(folder)) as store:
@@ -265,14 +266,17 @@ def test_a_migration_that_fails_changes_nothing(folder: Path, monkeypatch: pytes
 
 def test_a_schema_without_a_way_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that is too old is told from a damaged one."""
-    monkeypatch.setattr(schema, "SCHEMA", 5)
-    monkeypatch.setitem(schema.MIGRATIONS, 4, lambda _: None)
-    words = r"too old for this one \(schema 3; this one can read from 4 to 5\)"
+    now = schema.SCHEMA
+    monkeypatch.setattr(schema, "SCHEMA", now + 2)
+    monkeypatch.setitem(schema.MIGRATIONS, now + 1, lambda _: None)
+    words = rf"too old for this one \(schema {now}; this one can read from {now + 1} to {now + 2}\)"
     with pytest.raises(StateError, match=words):
         Store(folder)
 
 
-@pytest.mark.parametrize(("number", "expected"), [(1, EXPECTED_1), (2, EXPECTED_2), (3, EXPECTED)])
+@pytest.mark.parametrize(
+    ("number", "expected"), [(1, EXPECTED_1), (2, EXPECTED_2), (3, EXPECTED_3), (4, EXPECTED)]
+)
 def test_what_a_release_wrote_is_read_for_ever(tmp_path: Path, number: int, expected: dict[str, Any]) -> None:
     """A database of any release opens, and says what it said then; the one before is left beside it."""
     shutil.copytree(RELEASED / f"schema-{number}", tmp_path / "state")

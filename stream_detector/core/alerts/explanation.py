@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream_detector.core.alerts.machine import Alert
-    from stream_detector.core.events import Kind
+    from stream_detector.core.events import Ending
     from stream_detector.core.records import Role
     from stream_detector.core.scoring.batch import ScoredBatch
+    from stream_detector.core.scoring.detector import ChannelVerdicts, Verdicts
     from stream_detector.core.scoring.layouts import Part
 
 ReadingKind: TypeAlias = Literal["point", "range", "stuck"]
 """Kinds of alert that a reading raises."""
 
+IN_UNITS = frozenset({"value", "hour"})
+"""Views whose bands are in the channel's own unit."""
 EXPECTED_DEVIATIONS = 3.0
 """Expected is the window's mean, give or take so many of its standard deviations."""
 
@@ -44,17 +46,19 @@ class Explanation:
     confidence: float
 
 
-def of_reading(kind: ReadingKind, batch: ScoredBatch, i: int, *, over: int | None) -> Explanation:
+def of_reading(
+    kind: ReadingKind, batch: ScoredBatch, i: int, role: Role, *, over: tuple[Ending, int] | None
+) -> Explanation:
     """Explain what an alert says of reading i.
 
     Args:
         kind: Of the alert.
         batch: Holds the reading.
         i: Its place in the batch.
-        over: The alert ends with this reading, after so many normal ones; None: it goes on.
+        role: Whose verdict it is about.
+        over: The alert ends with this reading: why, and after how many normal ones it may; None: it goes on.
     """
     part, j = batch.details(i)
-    role = batch.model(i)
     channels = part.layout.channels
     values = {
         name: float(x) for name, x in zip(channels, part.walk.values[j], strict=True) if not np.isnan(x)
@@ -69,37 +73,8 @@ def of_reading(kind: ReadingKind, batch: ScoredBatch, i: int, *, over: int | Non
         case _:
             assert_never(kind)
     if over is not None:
-        reason = _over(kind, over, scored=_scored(part, j, role))
+        reason = _over(*over)
     return Explanation(values, expected, contributions, reason, raw, threshold, confidence)
-
-
-def holding(kind: Kind, batch: ScoredBatch, i: int) -> tuple[str, ...]:
-    """Return the channels that make reading i anomalous; empty where the device as a whole is."""
-    part, j = batch.details(i)
-    match kind:
-        case "point":
-            role = batch.model(i)
-            if role not in part.verdicts:
-                return ()
-            names = _names(part, role)
-            return tuple(names[place] for place in part.verdicts[role].holding(j))
-        case "range":
-            scores = part.beyond[j]
-        case "stuck":
-            scores = part.stuck.score[j]
-        case "silence" | "data_quality":
-            return ()
-        case _:
-            assert_never(kind)
-    return tuple(part.layout.channels[place] for place in np.flatnonzero(scores >= 1.0).tolist())
-
-
-def hovers(batch: ScoredBatch, i: int, alert: Alert) -> bool:
-    """Return whether reading i is inside the limits of the channels that hold an alert, but hardly."""
-    part, j = batch.details(i)
-    places = [part.layout.place[name] for name in alert.channels if name in part.layout.place]
-    near = rules.near(part.walk.values[j], part.within[j], part.layout.low, part.layout.high)
-    return bool(near[places].any())
 
 
 def of_lateness(late: int, behind: int | None) -> Explanation:
@@ -170,12 +145,11 @@ def _names(part: Part, role: Role) -> tuple[str, ...]:
     return part.layout.channels if wanted is None else wanted
 
 
-def _over(kind: Kind, readings: int, *, scored: bool) -> str:
+def _over(because: Ending, readings: int) -> str:
     """Return why an alert ends."""
-    what = "back to normal"
-    if kind == "point":
-        # What is new once is learned: a model says that nothing unusual came, not that all is as before.
-        what = "nothing unusual" if scored else "no longer scored"
+    if because == "new_normal":
+        return "it has lasted for so long that it is accepted as the new normal"
+    what = "no longer scored" if because == "model_replaced" else "back to normal"
     return f"{what} for {readings} readings" if readings > 1 else what
 
 
@@ -183,6 +157,8 @@ _Parts = tuple["dict[str, Expected]", "tuple[Contribution, ...]", str, float, fl
 
 
 def _point(part: Part, j: int, role: Role) -> _Parts:
+    if role in part.verdicts and (said := part.verdicts[role].by_channel) is not None:
+        return _by_channel(part, j, part.verdicts[role], said)
     layout = part.layout
     threshold = layout.scorers[role].detector.threshold
     expected = {}
@@ -209,6 +185,41 @@ def _point(part: Part, j: int, role: Role) -> _Parts:
         threshold,
         verdicts.confidence(j),
     )
+
+
+def _by_channel(part: Part, j: int, verdicts: Verdicts, said: ChannelVerdicts) -> _Parts:
+    """Explain a verdict by what the detector looked at, and by the band that it used."""
+    layout, names = part.layout, part.layout.channels
+    expected = {}
+    for c, name in enumerate(names):
+        low, high, x = float(said.lower[j, c]), float(said.upper[j, c]), float(part.values[j, c])
+        in_band = low <= x <= high
+        # A band of another view, or one that this value alone does not leave, says nothing of the value.
+        if (
+            verdicts.views[said.view[j, c]] in IN_UNITS
+            and low <= high
+            and not (said.anomalous[j, c] and in_band)
+        ):
+            expected[name] = Expected((low + high) / 2, low, high)
+    scores = np.nan_to_num(said.score[j])
+    held = np.where(said.anomalous[j], scores, 0.0)
+    contributions = shares(names, held if held.any() else scores)
+    reason = "the reading is as those before"
+    if contributions:
+        top = contributions[0]
+        c = layout.place[top.channel]
+        reason = sentences.by_view(
+            verdicts.views[said.view[j, c]],
+            top,
+            float(part.values[j, c]),
+            float(said.seen[j, c]),
+            (float(said.lower[j, c]), float(said.upper[j, c])),
+            layout.limits[c].unit,
+        )
+    raw, confidence = float(verdicts.raw[j]), verdicts.confidence(j)
+    if math.isnan(raw):  # as only the end of an alert can be
+        return expected, (), "no longer scored", 0.0, 1.0, 0.0
+    return expected, contributions, reason, raw, 1.0, confidence
 
 
 def _range(part: Part, j: int) -> _Parts:

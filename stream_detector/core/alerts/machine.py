@@ -4,172 +4,90 @@
     3 of 5             R                      raised; started_at is the first x
     clear 4                        C          the fourth normal reading in a row
 
-Each (device, kind) has at most one open alert. A relapse within the cooldown opens the same alert
-again, under the same id; later ones are new. Nothing is kept for a device without anomalies.
+Each (device, kind) has at most one open alert. It is held by channels, or by the device as a whole where a
+detector judges it so: each is judged by the readings that carry it, joins by N of M and leaves after K, and
+the alert is cleared when none holds it any more. A relapse of one of its holders within the cooldown opens
+the same alert again, under the same id; what others do afterwards is a new one.
 
-What is kept is only what can still change an event, so that a device restored from disk is the same
-as one that never left: counting begins anew when nothing is open and no anomaly is remembered.
+Nothing is kept for a device without anomalies. What is kept is only what can still change an event, so that a
+device restored from disk is the same as one that never left.
 """
 
 from __future__ import annotations
 
 import hashlib
-from copy import copy
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
-from stream_detector.core.devices.snapshot import OpenAlert
+from stream_detector.core.alerts.track import Alert, Count, Seen, Track
 from stream_detector.core.events import SEVERITIES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from stream_detector.core.alerts.policy import AlertPolicy
-    from stream_detector.core.events import AlertEvent, Kind, Severity
+    from stream_detector.core.alerts.track import Holder, Judgement, Observation
+    from stream_detector.core.events import AlertEvent, Ending, Severity
+    from stream_detector.core.records import Role
 
 UPDATE_GROWTH = 1.25
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One judgement as the alert machine sees it.
+class Step(NamedTuple):
+    """What an observation did to an alert.
 
     Attributes:
-        at: When it is made: the reading's event time, or the tick's.
-        ts: Event time of the reading that it is about (for silence: the last one heard).
-        identity: Of that reading.
-        score: 1.0 is the threshold.
-        anomalous: The verdict.
-        channels: Those that are anomalous; empty where the device as a whole is.
-        carries: Whether the reading carries what the alert is about; one that does not is not counted.
-        one_in: Of normal readings like this one, so many count as one.
-        late: It is about the past, and opens nothing again.
+        event: What is published.
+        role: Whose judgement it was.
+        ended_because: At `clear`.
     """
 
-    at: int
-    ts: int
-    identity: int
-    score: float
-    anomalous: bool
-    channels: tuple[str, ...] = ()
-    carries: bool = True
-    one_in: int = 1
-    late: bool = False
-
-
-@dataclass(slots=True)
-class Alert:
-    """An alert from its first event to its last.
-
-    Attributes:
-        id: The same for its whole life.
-        seq: Number of its last event.
-        started_at: Event time of the first anomalous reading, µs.
-        severity: Highest so far.
-        peak: Highest score so far.
-        published_at: Event time of its last event, µs.
-        published_peak: Peak when it was last published.
-        ended_at: Event time of its end, µs; None while open.
-        acknowledged: A person has seen it since it was raised.
-        channels: Those that hold it, in the order in which they joined.
-    """
-
-    id: str
-    seq: int
-    started_at: int
-    severity: Severity
-    peak: float
-    published_at: int
-    published_peak: float
-    ended_at: int | None = None
-    acknowledged: bool = False
-    channels: tuple[str, ...] = ()
-
-    @classmethod
-    def published(cls, alert: OpenAlert) -> Alert:
-        """Return an open alert as it was last published."""
-        return cls(
-            id=alert.id,
-            seq=alert.seq,
-            started_at=alert.started_at,
-            severity=alert.severity,
-            peak=alert.peak,
-            published_at=alert.published_at,
-            published_peak=alert.peak,
-            acknowledged=alert.acknowledged,
-        )
-
-    def as_published(self, stream: str, device: str, kind: Kind) -> OpenAlert:
-        """Return the alert as it was last published, for storage."""
-        return OpenAlert(
-            stream=stream,
-            device=device,
-            kind=kind,
-            id=self.id,
-            seq=self.seq,
-            started_at=self.started_at,
-            severity=self.severity,
-            peak=self.published_peak,
-            published_at=self.published_at,
-            acknowledged=self.acknowledged,
-        )
-
-
-@dataclass(slots=True)
-class Track:
-    """What is remembered of one (device, kind): recent anomalies, and its alert.
-
-    Attributes:
-        readings: How many were judged since the last time that it was idle.
-        anomalous: The anomalous ones among the last M, each with its number, oldest first.
-        normal: Normal readings in a row.
-        alert: The open alert, or the last one for as long as a relapse would open it again.
-        held_back: The policy suppressed the alert that these readings call for.
-    """
-
-    readings: int = 0
-    anomalous: list[tuple[int, Observation]] = field(default_factory=list)
-    normal: int = 0
-    alert: Alert | None = None
-    held_back: bool = False
-
-    @property
-    def open(self) -> Alert | None:
-        """Return the alert if it is open."""
-        return self.alert if self.alert is not None and self.alert.ended_at is None else None
-
-    @property
-    def idle(self) -> bool:
-        """Return whether normal readings would change nothing here."""
-        return not self.anomalous and (self.alert is None or self.alert.ended_at is not None)
+    event: AlertEvent
+    role: Role
+    ended_because: Ending | None = None
 
 
 def step(
-    track: Track, reading: Observation, policy: AlertPolicy, name: tuple[str, str, str]
-) -> AlertEvent | None:
-    """Take one reading into account.
+    track: Track,
+    seen: Observation,
+    policy: AlertPolicy,
+    name: tuple[str, str, str],
+    *,
+    may_speak: bool = True,
+) -> Step | None:
+    """Take one observation into account.
 
     Args:
         track: Changed in place.
-        reading: The next reading, in arrival order.
+        seen: The next one, in arrival order.
         policy: When alerts open, speak again and close.
         name: Stream, device and kind: what the id is made of, beside the first reading.
+        may_speak: Else nothing is raised, updated or cleared: the device has said too much (`policy.STORM`).
 
     Returns:
-        What happened to ``track.alert``, or None. A raise that the policy holds back sets
-        ``track.held_back`` and returns None.
+        What happened to ``track.alert``, or None. A raise that is held back sets ``track.held_back``.
     """
-    if not reading.carries:
-        return None
-    _remember(track, reading, policy)
+    ready: list[Holder] = []
+    for each in seen.judgements:
+        count = _counted(track, each, seen, policy)
+        if (
+            count is not None
+            and each.anomalous
+            and len(count.anomalous) >= policy.raise_after(each.holder.role)[0]
+        ):
+            ready.append(each.holder)
     if track.open is None:
-        return _perhaps_raise(track, reading, policy, name)
-    return _perhaps_change(track, track.open, reading, policy)
+        raised = _perhaps_raise(track, ready, seen, policy, name, may_speak=may_speak)
+        _forget_idle(track)
+        return raised
+    return _perhaps_change(track, track.open, ready, seen, policy, may_speak=may_speak)
 
 
-def changes_nothing(track: Track, reading: Observation, policy: AlertPolicy) -> bool:
+def changes_nothing(track: Track, seen: Observation, policy: AlertPolicy) -> bool:
     """Return whether one more anomalous judgement would be no event, under a policy that raises at once."""
     if track.open is None:
-        return track.held_back and not _severe_enough(reading.score, policy)
-    return not _is_news(track.open, reading, policy)
+        return track.held_back is not None and not _severe_enough(seen.score, policy)
+    return not _is_news(track, track.open, seen, policy)
 
 
 def next_news(track: Track, policy: AlertPolicy) -> tuple[int, float] | None:
@@ -200,7 +118,7 @@ def over(track: Track, oldest: int, policy: AlertPolicy) -> bool:
     """
     if track.alert is None:
         return True
-    first = min([oldest, *(observation.ts for _, observation in track.anomalous)])
+    first = min([oldest, *(each.ts for count in track.counts.values() for each in count.anomalous)])
     return track.alert.ended_at is not None and first - track.alert.ended_at > policy.cooldown
 
 
@@ -209,7 +127,13 @@ def kept(track: Track, oldest: int, policy: AlertPolicy) -> Track | None:
     ended = over(track, oldest, policy)
     if track.idle and ended:
         return None
-    return replace(track, anomalous=list(track.anomalous), alert=None if ended else copy(track.alert))
+    return Track(
+        counts={
+            holder: replace(count, anomalous=list(count.anomalous)) for holder, count in track.counts.items()
+        },
+        alert=None if ended or track.alert is None else replace(track.alert),
+        held_back=track.held_back,
+    )
 
 
 def alert_id(name: tuple[str, str, str], ts: int, identity: int) -> str:
@@ -223,70 +147,131 @@ def alert_id(name: tuple[str, str, str], ts: int, identity: int) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def _remember(track: Track, reading: Observation, policy: AlertPolicy) -> None:
-    if track.idle:
-        track.readings = track.normal = 0
-    track.readings += 1
-    if reading.anomalous:
-        track.normal = 0
-    elif track.readings % reading.one_in == 0:
-        track.normal += 1
-    if reading.anomalous:
-        track.anomalous.append((track.readings, reading))
-    oldest = track.readings - policy.raise_m
-    while track.anomalous and track.anomalous[0][0] <= oldest:
-        del track.anomalous[0]
+def _counted(track: Track, judged: Judgement, seen: Observation, policy: AlertPolicy) -> Count | None:
+    """Count a reading for its holder; None: there is nothing to count."""
+    count = track.counts.get(judged.holder)
+    if count is None:
+        if not judged.anomalous:
+            return None
+        count = track.counts[judged.holder] = Count()
+    if judged.gone and not count.holds:
+        return None  # no evidence against the anomalies before it
+    count.readings += 1
+    if judged.anomalous:
+        count.normal, count.ending = 0, None
+        count.anomalous.append(Seen(count.readings, seen.ts, seen.identity, judged.score, seen.late))
+    else:
+        count.normal += count.readings % judged.one_in == 0
+        if judged.accepted:
+            count.ending = "new_normal"
+        elif count.normal >= policy.clear_after and count.ending is None:
+            count.ending = "model_replaced" if judged.gone else "returned"
+    oldest = count.readings - policy.raise_after(judged.holder.role)[1]
+    while count.anomalous and count.anomalous[0].number <= oldest:
+        del count.anomalous[0]
+    return count
+
+
+def _forget_idle(track: Track) -> None:
+    """Drop the counts that hold nothing: no anomaly among the last M, and no alert."""
+    for holder in [holder for holder, count in track.counts.items() if not (count.anomalous or count.holds)]:
+        del track.counts[holder]
+    if not track.counts:
+        track.held_back = None
 
 
 def _perhaps_raise(
-    track: Track, reading: Observation, policy: AlertPolicy, name: tuple[str, str, str]
-) -> AlertEvent | None:
-    if len(track.anomalous) < policy.raise_n or not reading.anomalous:
-        track.held_back = track.held_back and bool(track.anomalous)
+    track: Track,
+    ready: list[Holder],
+    seen: Observation,
+    policy: AlertPolicy,
+    name: tuple[str, str, str],
+    *,
+    may_speak: bool,
+) -> Step | None:
+    if not ready:
         return None
-    peak = max(observation.score for _, observation in track.anomalous)
-    track.held_back = not _severe_enough(peak, policy)
-    if track.held_back:
+    peak = max(each.score for holder in ready for each in track.counts[holder].anomalous)
+    if not _severe_enough(peak, policy):
+        track.held_back = "min_severity"
         return None
-    _open(track, reading, peak, policy, name)
-    return "raise"
+    if not may_speak:
+        track.held_back = "storm"
+        return None
+    track.held_back = None
+    _open(track, ready, peak, seen, policy, name)
+    return Step("raise", _leading(seen))
 
 
 def _perhaps_change(
-    track: Track, alert: Alert, reading: Observation, policy: AlertPolicy
-) -> AlertEvent | None:
+    track: Track,
+    alert: Alert,
+    ready: list[Holder],
+    seen: Observation,
+    policy: AlertPolicy,
+    *,
+    may_speak: bool,
+) -> Step | None:
     """Update or clear an open alert."""
-    if reading.anomalous:
-        alert.peak = max(alert.peak, reading.score)
-        alert.channels = _joined(alert.channels, reading)
-        if not _is_news(alert, reading, policy):
-            return None
-    elif track.normal < policy.clear_after:
+    for holder in ready:
+        track.counts[holder].holds = True
+    alert.holders = _joined(alert.holders, ready)
+    if seen.anomalous:
+        alert.peak = max(alert.peak, seen.score)
+    if not may_speak:
         return None
-    alert.seq += 1
-    alert.severity = max(alert.severity, policy.severity(alert.peak), key=SEVERITIES.index)
-    alert.published_at = reading.at
-    if reading.anomalous:
-        alert.published_peak = alert.peak
-        return "update"
-    alert.ended_at = reading.at
-    track.anomalous.clear()
-    return "clear"
+    left = [(holder, count.ending) for holder, count in track.counts.items() if count.holds and count.ending]
+    for holder, _ in left:
+        track.counts[holder].holds = False
+        track.counts[holder].anomalous.clear()
+        track.counts[holder].ending = None
+    step = None
+    if left and not track.holding:
+        holder, ending = left[-1]
+        track.counts.clear()  # what was seen before the end raises nothing after it
+        alert.ended_at = seen.at
+        step = Step("clear", holder.role, ending)
+    elif seen.anomalous and _is_news(track, alert, seen, policy):
+        step = Step("update", _leading(seen))
+    if step is not None:
+        alert.seq += 1
+        alert.severity = _worse(alert.severity, policy.severity(alert.peak))
+        alert.published_at, alert.arrived_at = seen.at, seen.arrival
+        if step.event == "update":
+            alert.published_peak = alert.peak
+            alert.channels = names_of(track.holding)
+    _forget_idle(track)
+    return step
 
 
 def _open(
-    track: Track, reading: Observation, peak: float, policy: AlertPolicy, name: tuple[str, str, str]
+    track: Track,
+    ready: list[Holder],
+    peak: float,
+    seen: Observation,
+    policy: AlertPolicy,
+    name: tuple[str, str, str],
 ) -> None:
-    first = track.anomalous[0][1]
-    channels = _joined((), *(seen for _, seen in track.anomalous))
-    last = None if first.late else track.alert
-    if last is not None and last.ended_at is not None and first.ts - last.ended_at <= policy.cooldown:
+    first = min(
+        (track.counts[holder].anomalous[0] for holder in ready), key=lambda each: (each.ts, each.identity)
+    )
+    for holder in ready:
+        track.counts[holder].holds = True
+    last = track.alert
+    if (
+        last is not None
+        and not first.late
+        and last.ended_at is not None
+        and first.ts - last.ended_at <= policy.cooldown
+        and any(holder in last.holders for holder in ready)
+    ):
         last.seq += 1
-        last.severity = max(last.severity, policy.severity(peak), key=SEVERITIES.index)
+        last.severity = _worse(last.severity, policy.severity(peak))
         last.peak = max(last.peak, peak)
-        last.published_at, last.published_peak, last.ended_at = reading.at, last.peak, None
+        last.published_at, last.arrived_at, last.ended_at = seen.at, seen.arrival, None
+        last.published_peak = last.peak
         last.acknowledged = False  # who has seen it then has not seen this
-        last.channels = channels
+        last.channels, last.holders = names_of(track.holding), _joined(last.holders, ready)
         return
     track.alert = Alert(
         id=alert_id(name, first.ts, first.identity),
@@ -294,24 +279,44 @@ def _open(
         started_at=first.ts,
         severity=policy.severity(peak),
         peak=peak,
-        published_at=reading.at,
+        published_at=seen.at,
         published_peak=peak,
-        channels=channels,
+        channels=names_of(track.holding),
+        arrived_at=seen.arrival,
+        holders=tuple(ready),
     )
 
 
-def _joined(channels: tuple[str, ...], *readings: Observation) -> tuple[str, ...]:
-    """Return channels, and those of anomalous readings after them, each once."""
-    return tuple(dict.fromkeys([*channels, *(name for reading in readings for name in reading.channels)]))
+def _leading(seen: Observation) -> Role:
+    """Return whose verdict is the worst."""
+    return max((each for each in seen.judgements if each.anomalous), key=lambda each: each.score).holder.role
+
+
+def names_of(holders: Iterable[Holder]) -> tuple[str, ...]:
+    """Return the channels among holders, each once."""
+    return tuple(dict.fromkeys(holder.channel for holder in holders if holder.channel))
+
+
+def _joined(before: tuple[Holder, ...], ready: list[Holder]) -> tuple[Holder, ...]:
+    return tuple(dict.fromkeys([*before, *ready])) if ready else before
+
+
+def _worse(one: Severity, other: Severity) -> Severity:
+    return max(one, other, key=SEVERITIES.index)
 
 
 def _severe_enough(score: float, policy: AlertPolicy) -> bool:
     return SEVERITIES.index(policy.severity(score)) >= SEVERITIES.index(policy.min_severity)
 
 
-def _is_news(alert: Alert, reading: Observation, policy: AlertPolicy) -> bool:
-    """Return whether an open alert has become so much worse with a reading that it is updated."""
-    peak = max(alert.peak, reading.score)
+def _is_news(track: Track, alert: Alert, seen: Observation, policy: AlertPolicy) -> bool:
+    """Return whether an open alert has become so much worse, or wider, that it is updated."""
+    if (
+        seen.at - alert.published_at < policy.update_every
+        or seen.arrival - alert.arrived_at < policy.update_every
+    ):
+        return False
+    peak = max(alert.peak, seen.score)
     worse = SEVERITIES.index(policy.severity(peak)) > SEVERITIES.index(alert.severity)
     grown = peak >= UPDATE_GROWTH * alert.published_peak
-    return (worse or grown) and reading.at - alert.published_at >= policy.update_every
+    return worse or grown or not set(names_of(track.holding)) <= set(alert.channels)

@@ -12,8 +12,8 @@ from stream_detector.core.scoring.rules import allowed_quiet
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stream_detector.core.alerts.machine import Track
     from stream_detector.core.alerts.policy import AlertPolicy
+    from stream_detector.core.alerts.track import Track
     from stream_detector.core.devices.table import Table
 
 CLOSE = 1 - 1e-6

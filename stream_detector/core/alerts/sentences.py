@@ -6,12 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 from stream_detector.core.devices.acceptance import LATELY
+from stream_detector.core.events import Expected
 
 SMALL, LARGE = 1e-6, 1e15
 
 
 if TYPE_CHECKING:
-    from stream_detector.core.events import Contribution, Expected
+    from stream_detector.core.events import Contribution
 
 
 def acknowledged(by: str, comment: str) -> str:
@@ -41,14 +42,14 @@ def number(value: float, digits: int = 4) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def numbers(*values: float) -> tuple[str, ...]:
-    """Return values with as many digits as it takes to tell them apart, four or more.
+def numbers(*values: float, least: int = 4) -> tuple[str, ...]:
+    """Return values with as many digits as it takes to tell them apart, at least so many.
 
     Example:
         >>> numbers(1013.25, 1013.1, 1013.2)
         ('1013.25', '1013.1', '1013.2')
     """
-    for digits in range(4, 17):
+    for digits in range(least, 17):
         texts = tuple(number(value, digits) for value in values)
         if len(set(texts)) == len(set(values)):
             break
@@ -75,7 +76,7 @@ def unusual(top: Contribution, value: float, expected: Expected | None, unit: st
         what = f"{top.channel} {number(value)}{_unit(unit)}"
         return f"{what} is unlike anything seen before ({share} of the score)"
     this, lower, upper = numbers(value, expected.lower, expected.upper)
-    usual = f"its expected {lower}" if lower == upper else f"its expected {lower}–{upper}"  # noqa: RUF001
+    usual = f"its expected {_range(lower, upper)}"
     if value > expected.upper:
         where = "above"
     elif value < expected.lower:
@@ -83,6 +84,49 @@ def unusual(top: Contribution, value: float, expected: Expected | None, unit: st
     else:
         where = "unusual although it lies in"
     return f"{top.channel} {this}{_unit(unit)} is {where} {usual} ({share} of the score)"
+
+
+def by_view(
+    view: str, top: Contribution, value: float, seen: float, band: tuple[float, float], unit: str
+) -> str:
+    """Return why a channel is anomalous, by what was looked at.
+
+    Args:
+        view: `value`, or what else a detector looks at.
+        top: The channel, and its share of the score.
+        value: Of the channel.
+        seen: What the view looked at: in the channel's unit; for `dwell` a number of readings.
+        band: Where that was expected.
+        unit: Of the channel.
+
+    Example:
+        >>> from stream_detector.core.events import Contribution
+        >>> top = Contribution("power", 1.0)
+        >>> by_view("dwell", top, 88.0, 90.0, (0.0, 40.4), "W")
+        'power has stayed about 88 W for 90 readings; it usually moves on within 40 (100 % of the score)'
+    """
+    of_unit, share = _unit(unit), f"{top.share:.0%}".replace("%", " %")
+    low, high = band
+    if view == "hour":
+        this, lower, upper = numbers(seen, low, high, least=3)
+        what = f"{top.channel} has been about {this}{of_unit}; at this hour {_range(lower, upper)} is usual"
+    elif view == "dwell":
+        what = (
+            f"{top.channel} has stayed about {number(value)}{of_unit} for {round(seen)} readings;"
+            f" it usually moves on within {round(high)}"
+        )
+    elif view == "step":
+        this, least = numbers(abs(seen), abs(high if seen > 0 else low), least=3)
+        way = "rose" if seen > 0 else "fell"
+        what = f"{top.channel} {way} by {this}{of_unit} at once, to {number(value)}; up to {least} is usual"
+    elif view == "spread":
+        this, lower, upper = numbers(seen, low, high, least=3)
+        what = (
+            f"{top.channel} moves by {this}{of_unit} from reading to reading; {_range(lower, upper)} is usual"
+        )
+    else:
+        return unusual(top, value, Expected(None, low, high), unit)
+    return f"{what} ({share} of the score)"
 
 
 def out_of_range(channel: str, value: float, low: float | None, high: float | None, unit: str) -> str:
@@ -113,6 +157,10 @@ def not_judged(late: int, behind: float) -> str:
         f"{late} of its last {LATELY} readings came after newer ones, this one {duration(behind)} late:"
         " they are judged by their limits only"
     )
+
+
+def _range(lower: str, upper: str) -> str:
+    return lower if lower == upper else f"{lower}–{upper}"  # noqa: RUF001
 
 
 def _unit(unit: str) -> str:

@@ -14,18 +14,11 @@ import numpy as np
 
 from stream_detector.core.alerts import explanation, sentences
 from stream_detector.core.alerts.device_states import NEW, DeviceStates
-from stream_detector.core.alerts.machine import (
-    Alert,
-    Observation,
-    Track,
-    changes_nothing,
-    kept,
-    over,
-    step,
-)
+from stream_detector.core.alerts.machine import Step, changes_nothing, kept, over, step
 from stream_detector.core.alerts.next_tick import next_tick
-from stream_detector.core.alerts.observing import observe, verdicts
-from stream_detector.core.alerts.policy import policy_of
+from stream_detector.core.alerts.observing import observe
+from stream_detector.core.alerts.policy import STORM, STORM_US, policy_of
+from stream_detector.core.alerts.track import DEVICE, Alert, Judgement, Observation, Track
 from stream_detector.core.devices.registry import NEVER
 from stream_detector.core.events import KINDS, ActiveAlert, AlertChanged, AlertSuppressed
 from stream_detector.core.scoring.rules import MOSTLY
@@ -38,7 +31,7 @@ if TYPE_CHECKING:
     from stream_detector.core.alerts.explanation import Explanation
     from stream_detector.core.devices.registry import Devices
     from stream_detector.core.devices.snapshot import DeviceState, OpenAlert, PublishedAlerts
-    from stream_detector.core.events import AlertEvent, DeviceStateChanged, Kind, Outcome
+    from stream_detector.core.events import DeviceStateChanged, Kind, Outcome
     from stream_detector.core.records import Acknowledged, Role
     from stream_detector.core.scoring.batch import ScoredBatch
     from stream_detector.core.scoring.detector import Detector
@@ -62,12 +55,13 @@ class StreamAlerts:
         self._marked = np.zeros(0, dtype=np.bool_)
 
     def use(self, detectors: Mapping[Role, tuple[Detector, int]]) -> None:
-        """Take the verdicts of these detectors from now on; the live one sets N of M for point alerts."""
+        """Take the verdicts of these detectors from now on; each has its own N of M for point alerts."""
         self._detectors = {role: detector for role, (detector, _) in detectors.items()}
         policy = self._spec.policy
         if self._spec.own_raise_after:
-            raise_n, raise_m = self._detectors["live"].raise_after
-            policy = replace(policy, raise_n=raise_n, raise_m=raise_m)
+            policy = replace(
+                policy, of_roles={role: each.raise_after for role, each in self._detectors.items()}
+            )
         self._policies = {kind: policy_of(kind, policy) for kind in KINDS}
 
     def readings(self, batch: ScoredBatch, judged: NDArray[np.int64], outcome: Outcome) -> None:
@@ -151,8 +145,8 @@ class StreamAlerts:
                 alert.seq += 1
                 alert.published_peak = alert.peak
                 details = explanation.of_words(sentences.acknowledged(said.by, said.comment), alert.peak)
-                observation = Observation(said.at, alert.started_at, 0, alert.peak, anomalous=True)
-                outcome.events.append(self._changed("ack", alert, observation, kind, slot, said.at, details))
+                seen = _words(said.at, alert, alert.peak)
+                outcome.events.append(self._changed(Step("ack", "live"), alert, seen, kind, slot, details))
                 self._states.follow(slot, self.active(slot), said.at, None, outcome)
 
     def end(self, slot: int, at: int, outcome: Outcome) -> None:
@@ -163,8 +157,8 @@ class StreamAlerts:
                 alert.seq += 1
                 alert.ended_at = at
                 details = explanation.of_words("the device was forgotten", 0.0)
-                observation = Observation(at, alert.started_at, 0, 0.0, anomalous=False)
-                outcome.events.append(self._changed("clear", alert, observation, kind, slot, at, details))
+                seen, stepped = _words(at, alert, 0.0), Step("clear", "live", "forgotten")
+                outcome.events.append(self._changed(stepped, alert, seen, kind, slot, details))
 
     def state(self, slot: int) -> DeviceStateChanged | None:
         """Return a device's state as it stands, for who has missed it; None: it was never published."""
@@ -212,7 +206,7 @@ class StreamAlerts:
         for key, alert in published.items():
             here = self._tracks[key].open if key in self._tracks else None
             if here is None or (here.id, here.seq) != (alert.id, alert.seq):
-                self._tracks[key] = Track(alert=Alert.published(alert))
+                self._tracks[key] = Track.published(alert)
                 changed.add(key)
         table = self._devices.table
         for slot in {slot for slot, _ in changed}:
@@ -238,7 +232,8 @@ class StreamAlerts:
         table, first_event = self._devices.table, len(outcome.events)
         silent = score >= 1.0
         ts, identity = self._devices.last_identity(slot)
-        observation = Observation(at, ts, identity, score if silent else 0.0, silent)
+        judged = Judgement(DEVICE, score if silent else 0.0, silent)
+        observation = Observation(at, ts, identity, at, (judged,))
         track = self._tracks.get((slot, "silence"))
         if silent and track and changes_nothing(track, observation, self._policies["silence"]):
             return False  # silence lasts for days: it is remembered as it was published, not as it grows
@@ -251,7 +246,7 @@ class StreamAlerts:
                 arrivals=int(table["arrivals"][slot]),
                 at_least=self._spec.silence_at_least or 0,
             )
-            outcome.events.append(self._changed(*stepped, observation, "silence", slot, at, details))
+            outcome.events.append(self._changed(*stepped, observation, "silence", slot, details))
         table["open"][slot] = self._any_waits(slot)
         if len(outcome.events) > first_event:
             self._states.follow(slot, self.active(slot), at, None, outcome)
@@ -279,13 +274,12 @@ class StreamAlerts:
         first = bool(table["state"][slot] == NEW or (scored and not table["warm"][slot]))
         if scored:
             table["warm"][slot] = True
-        for verdict in verdicts(batch, i, score, point=self._open(slot, "point") is not None):
-            kind, _, anomalous = verdict
-            if not (anomalous or self._waits(slot, kind)):
-                continue
+        for kind in self._asked(batch, i, slot):
             held_by = int(table["late_beyond"][slot])
-            observation = observe(verdict, batch, i, self._open(slot, kind), held_by)
-            if anomalous and kind == "range" and observation.carries:
+            observation = observe(kind, batch, i, self._tracks.get((slot, kind)), held_by)
+            if observation is None:
+                continue
+            if observation.anomalous and kind == "range":
                 table["late_beyond"][slot] = max(ts, held_by) if observation.late else NEVER
             stepped = self._step(slot, kind, observation, outcome)
             if stepped is not None:
@@ -294,14 +288,18 @@ class StreamAlerts:
         if first or len(outcome.events) > first_event:  # else the state is as it was
             self._states.follow(slot, self.active(slot), ts, score if scored else None, outcome)
 
+    def _asked(self, batch: ScoredBatch, i: int, slot: int) -> list[Kind]:
+        """Return the kinds about which reading i says something that can matter, in the order of `KINDS`."""
+        hot: dict[Kind, bool] = {
+            "point": bool(batch.anomalous[i]),
+            "range": bool(batch.beyond[i] >= 1.0),
+            "stuck": bool(batch.stuck[i] >= 1.0),
+            "data_quality": bool(batch.acceptance.late[i] >= MOSTLY),
+        }
+        return [kind for kind in KINDS if hot.get(kind, False) or self._waits(slot, kind)]
+
     def _event_of_reading(
-        self,
-        kind: Kind,
-        event: AlertEvent,
-        alert: Alert,
-        observation: Observation,
-        batch: ScoredBatch,
-        i: int,
+        self, kind: Kind, stepped: Step, alert: Alert, observation: Observation, batch: ScoredBatch, i: int
     ) -> AlertChanged:
         if kind == "silence":
             details = explanation.of_silence(
@@ -315,12 +313,10 @@ class StreamAlerts:
             late, behind = int(batch.acceptance.late[i]), int(batch.acceptance.behind[i])
             details = explanation.of_lateness(late, behind if observation.anomalous else None)
         else:
-            over = self._policies[kind].clear_after if event == "clear" else None
-            details = explanation.of_reading(kind, batch, i, over=over)
-        model = batch.model(i) if kind == "point" else "live"
-        received_at = int(batch.readings.arrival[i])
-        slot = int(batch.slots[i])
-        return self._changed(event, alert, observation, kind, slot, received_at, details, model)
+            because = stepped.ended_because
+            over = None if because is None else (because, self._policies[kind].clear_after)
+            details = explanation.of_reading(kind, batch, i, stepped.role, over=over)
+        return self._changed(stepped, alert, observation, kind, int(batch.slots[i]), details)
 
     def _waits(self, slot: int, kind: Kind) -> bool:
         """Return whether a normal reading would change something."""
@@ -337,19 +333,11 @@ class StreamAlerts:
         return None if track is None else track.open
 
     def _changed(
-        self,
-        event: AlertEvent,
-        alert: Alert,
-        observation: Observation,
-        kind: Kind,
-        slot: int,
-        received_at: int,
-        details: Explanation,
-        model: Role = "live",
+        self, stepped: Step, alert: Alert, seen: Observation, kind: Kind, slot: int, details: Explanation
     ) -> AlertChanged:
-        detector = self._detectors.get(model, self._detectors["live"])
+        detector = self._detectors.get(stepped.role, self._detectors["live"])
         return AlertChanged(
-            event=event,
+            event=stepped.event,
             id=alert.id,
             seq=alert.seq,
             kind=kind,
@@ -357,15 +345,15 @@ class StreamAlerts:
             device=self._devices.names[slot],
             tags=self._devices.tags.get(slot, {}),
             severity=alert.severity,
-            score=observation.score,
+            score=seen.score,
             peak_score=alert.peak,
             raw_score=details.raw_score,
             threshold=details.threshold,
             confidence=details.confidence,
             started_at=alert.started_at,
-            updated_at=observation.at,
+            updated_at=seen.at,
             ended_at=alert.ended_at,
-            received_at=received_at,
+            received_at=seen.arrival,
             values=details.values,
             expected=details.expected,
             contributions=details.contributions,
@@ -374,19 +362,33 @@ class StreamAlerts:
             model_version=detector.version,
             acknowledged=alert.acknowledged,
             channels=alert.channels,
+            ended_because=stepped.ended_because,
         )
 
-    def _step(
-        self, slot: int, kind: Kind, observation: Observation, outcome: Outcome
-    ) -> tuple[AlertEvent, Alert] | None:
+    def _step(self, slot: int, kind: Kind, seen: Observation, outcome: Outcome) -> tuple[Step, Alert] | None:
         track = self._tracks.get((slot, kind))
         if track is None:
             track = self._tracks[slot, kind] = Track()
         held_before = track.held_back
         name = (self._spec.name, self._devices.names[slot], kind)
-        event = step(track, observation, self._policies[kind], name)
-        if track.held_back and not held_before:
-            outcome.events.append(AlertSuppressed(self._spec.name, name[1], kind, "min_severity"))
-        if event is None or track.alert is None:
+        may_speak = kind == "silence" or self._may_speak(slot, seen.arrival)
+        stepped = step(track, seen, self._policies[kind], name, may_speak=may_speak)
+        if track.held_back and track.held_back != held_before:
+            outcome.events.append(AlertSuppressed(self._spec.name, name[1], kind, track.held_back))
+        if stepped is None or track.alert is None:
             return None
-        return event, track.alert
+        self._devices.table["events"][slot] += 1
+        return stepped, track.alert
+
+    def _may_speak(self, slot: int, arrival: int) -> bool:
+        """Return whether a device's readings have made few enough events lately: see `policy.STORM`."""
+        table = self._devices.table
+        if arrival - table["events_since"][slot] >= STORM_US:
+            table["events_since"][slot], table["events"][slot] = arrival, 0
+        return bool(table["events"][slot] < STORM)
+
+
+def _words(at: int, alert: Alert, score: float) -> Observation:
+    """Return what a person's word is to an alert: no reading, at an instant of the service clock."""
+    judged = Judgement(DEVICE, score, anomalous=score > 0.0)
+    return Observation(at, alert.started_at, 0, at, (judged,))

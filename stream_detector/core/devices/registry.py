@@ -46,6 +46,8 @@ COLUMNS: Mapping[str, Column] = {
     "state": Column(np.int8, fill=-1),  # an index into events.STATES; -1: none was published yet
     "warm": Column(np.bool_),  # has had a score
     "open": Column(np.bool_),  # the alert machine holds something about this device
+    "events_since": Column(np.int64),  # the minute of arrival in which its readings' events are counted, µs
+    "events": Column(np.int32),  # how many there were
 }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stream_detector.core.alerts.machine import Track
+    from stream_detector.core.alerts.track import Track
     from stream_detector.core.events import Kind, Severity
     from stream_detector.core.records import Role
 
@@ -110,3 +110,4 @@ class OpenAlert:
     peak: float
     published_at: int
     acknowledged: bool = False
+    channels: tuple[str, ...] = ()

@@ -97,7 +97,8 @@ class Rows:
                 home.update((column, (array, row)) for column, array in table.arrays.items())
         for cell in _fitting(state.layout, here, self._learned()):
             array, at = homes[cell.table][cell.name]
-            array[at] = found[_field(cell)]
+            value = found[_field(cell)]
+            array[at] = value.view(array.dtype) if array.dtype.fields else value  # a record came as bytes
 
     def _learned(self) -> frozenset[tuple[str, str]]:
         """Return table and name of the cells that belong to detectors."""

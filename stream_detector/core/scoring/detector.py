@@ -27,6 +27,29 @@ SMALLEST = 1e-290
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelVerdicts:
+    """What a detector that judges each channel by itself says of n readings; all (n, channels).
+
+    Attributes:
+        score: 1.0 is the threshold; NaN where the reading does not carry the channel, or it is too early.
+        anomalous: Unusual by what was healthy; true only where ``score >= 1``.
+        accepted: With this reading, what was unusual has become the channel's new normal.
+        seen: What the view that says most has looked at, ...
+        lower: ... and the band in which that was expected; NaN where nothing can be said.
+        upper: Its other end.
+        view: Which view that is, by its place in `Verdicts.views`.
+    """
+
+    score: NDArray[np.float64]
+    anomalous: NDArray[np.bool_]
+    accepted: NDArray[np.bool_]
+    seen: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    view: NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
 class Verdicts:
     """What a detector says of a batch of n readings.
 
@@ -36,8 +59,8 @@ class Verdicts:
         anomalous: The verdict; true only where ``score >= 1``, (n,) bool.
         confidence: For reading i, the probability that a normal reading would score lower.
         shares: For reading i, how much each channel added, (channels,), each >= 0; any sum.
-        holding: For reading i, which channels make it anomalous, as places among the detector's; empty where
-            it is the reading as a whole. Quick: it is asked of every anomalous reading.
+        by_channel: The verdict on each channel; None: the detector judges the device as a whole.
+        views: The names of what is looked at, for `by_channel`.
     """
 
     raw: NDArray[np.float64]
@@ -45,14 +68,15 @@ class Verdicts:
     anomalous: NDArray[np.bool_]
     confidence: Callable[[int], float]
     shares: Callable[[int], NDArray[np.float64]]
-    holding: Callable[[int], tuple[int, ...]] = lambda _: ()
+    by_channel: ChannelVerdicts | None = None
+    views: tuple[str, ...] = ("value",)
 
 
 class Detector(Protocol):
     """Scores readings; learns from them, or was fitted before.
 
     Attributes:
-        name: ``light``, or the bundle's name.
+        name: Of a built-in detector, such as ``default``, or the bundle's.
         version: The bundle's version; the code's for a built-in detector.
         threshold: The raw number that maps to score 1.0.
         channels: The channels it must have, in its order; None: any, each by itself.
@@ -83,6 +107,7 @@ class Detector(Protocol):
         slots: NDArray[np.int32],
         values: NDArray[np.float64],
         rows: NDArray[np.float64],
+        ts: NDArray[np.int64],
     ) -> Verdicts:
         """Score a batch in arrival order, and learn from it.
 
@@ -91,6 +116,7 @@ class Detector(Protocol):
             slots: Row of `learned` of each reading, (n,).
             values: Channel values, NaN where not reported, (n, channels).
             rows: Feature rows, (n, len(features) * channels); NaN rows get NaN.
+            ts: Event time, µs, (n,).
         """
         ...
 

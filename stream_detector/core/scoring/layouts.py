@@ -151,7 +151,7 @@ class Layout:
             values=values,
             walk=walk,
             verdicts={
-                role: scorer.score(rows, values, walk)
+                role: scorer.score(rows, values, ts, walk)
                 for role, scorer in self.scorers.items()
                 if scorer.places is not None
             },

@@ -37,19 +37,22 @@ class Scorer:
         self.lags = features.lags_of(detector.features)
         self._window = window
 
-    def score(self, rows: NDArray[np.int32], values: NDArray[np.float64], walk: Walk) -> Verdicts:
+    def score(
+        self, rows: NDArray[np.int32], values: NDArray[np.float64], ts: NDArray[np.int64], walk: Walk
+    ) -> Verdicts:
         """Score readings in arrival order, and learn from them; `places` must not be None.
 
         Args:
             rows: The device's row of each, (m,).
             values: As they came, NaN where not reported, (m, channels).
+            ts: Event time, µs, (m,).
             walk: What was known before each, with the lags that are wanted.
         """
         detector = self.detector
         if detector.channels is None or self.places is None:  # only what was really reported counts
-            return detector.score(self.learned, rows, values, np.empty((len(rows), 0)))
+            return detector.score(self.learned, rows, values, np.empty((len(rows), 0)), ts)
         table = features.rows(detector.features, walk, self.places, self._window)
-        return detector.score(self.learned, rows, walk.values[:, self.places], table)
+        return detector.score(self.learned, rows, walk.values[:, self.places], table, ts)
 
 
 def _places(detector: Detector, channels: tuple[str, ...]) -> NDArray[np.int64] | None:

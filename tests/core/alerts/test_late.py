@@ -97,14 +97,6 @@ def test_a_clock_that_has_gone_back_is_one_alert() -> None:
     assert told(events(pipe, live(18, 1)), "data_quality") == [("clear", "data_quality", 10_018)]
 
 
-def test_it_takes_ten_in_a_row() -> None:
-    """Each late one begins the count again, also where they are few by then."""
-    pipe = logger()
-    mixed = [*backlog(0, 17), *live(0, 9), *backlog(17, 1), *live(9, 9), *backlog(18, 1), *live(18, 9)]
-    assert [event for event, *_ in told(events(pipe, mixed), "data_quality")] == ["raise"]
-    assert told(events(pipe, live(27, 1)), "data_quality") == [("clear", "data_quality", 10_027)]
-
-
 def test_some_late_readings_are_no_alert() -> None:
     """One in three, for ever, is what some networks do."""
     pipe = logger()

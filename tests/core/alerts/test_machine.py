@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from stream_detector.core.alerts.machine import Alert, Observation, Track, alert_id, kept, step
+from stream_detector.core.alerts.machine import alert_id, kept, step
 from stream_detector.core.alerts.policy import AlertPolicy
+from stream_detector.core.alerts.track import DEVICE, Alert, Holder, Judgement, Observation, Track
 from tests.core.strategies import SECOND, START
 
 NAME = ("pumps", "pump-1", "point")
@@ -19,14 +20,19 @@ SCORES = {".": 0.2, "x": 1.0, "y": 1.25, "z": 1.6, "X": 2.0}
 LETTERS = {"raise": "R", "update": "U", "clear": "C", None: "-"}
 
 
+def observe(i: int, *judgements: Judgement) -> Observation:
+    """Return what reading i, one second after the one before, says."""
+    at = START + i * SECOND
+    return Observation(at=at, ts=at, identity=i, arrival=at, judgements=judgements)
+
+
 def play(seen: str, policy: AlertPolicy) -> tuple[str, list[Alert], Track]:
     """Step through a picture; return the events as a picture, the alert after each, and the track."""
     track, out, alerts = Track(), "", []
     for i, letter in enumerate(seen):
-        at = START + i * SECOND
         held_before = track.held_back
-        observation = Observation(at=at, ts=at, identity=i, score=SCORES[letter], anomalous=letter != ".")
-        event = step(track, observation, policy, NAME)
+        stepped = step(track, observe(i, Judgement(DEVICE, SCORES[letter], letter != ".")), policy, NAME)
+        event = stepped.event if stepped else None
         out += "s" if track.held_back and not held_before else LETTERS[event]
         if event is not None and track.alert is not None:
             alerts.append(replace(track.alert))
@@ -194,27 +200,102 @@ def test_only_what_can_change_an_event_is_kept(seen: str, oldest: int, remembere
     policy = AlertPolicy(raise_n=2, raise_m=3, clear_after=2, cooldown=60 * SECOND)
     track = play(seen, policy)[2]
     copied = kept(track, START + oldest * SECOND, policy)
-    found = "" if copied is None else "x" * len(copied.anomalous) + "a" * (copied.alert is not None)
+    found = ""
+    if copied is not None:
+        found = "x" * sum(len(count.anomalous) for count in copied.counts.values())
+        found += "a" * (copied.alert is not None)
     assert found == remembered
 
 
-def test_a_reading_that_does_not_carry_the_channel_is_not_counted() -> None:
-    """Neither for N of M nor until the end: a device that sends each channel alone has a life a channel."""
-    policy = AlertPolicy(raise_n=2, raise_m=2, clear_after=2)
-    track, out = Track(), ""
-    for i, letter in enumerate("x__x_.__x.__."):  # _ carries other channels
-        at = START + i * SECOND
-        seen = Observation(at, at, i, SCORES.get(letter, 0.2), letter == "x", carries=letter != "_")
-        out += LETTERS[step(track, seen, policy, NAME)]
-    assert out == "---R--------C"
+CHANNELS = [Holder("live", name) for name in "abc"]
 
 
-def test_an_alert_knows_what_holds_it() -> None:
-    """Channels that join later stand after those that raised it, each once; a relapse begins anew."""
-    policy = AlertPolicy(raise_n=2, raise_m=2, clear_after=1, update_every=0)
-    track, held = Track(), []
-    for i, channels in enumerate((["a"], ["b", "a"], ["c"], [], ["b"], ["b"])):
-        at = START + i * SECOND
-        step(track, Observation(at, at, i, 1.0, bool(channels), tuple(channels)), policy, NAME)
-        held.append(track.alert.channels if track.alert else None)
-    assert held == [None, ("a", "b"), ("a", "b", "c"), ("a", "b", "c"), ("a", "b", "c"), ("b",)]
+def play_channels(
+    policy: AlertPolicy, *seen: str, speaks: str = ""
+) -> tuple[str, list[tuple[str, ...] | None], Track]:
+    """Step through pictures, one a channel: as above, N accepted as the new normal, _ not carried.
+
+    Returns:
+        What happened; the channels that the alert named after each event; the track.
+    """
+    track, out, named = Track(), "", []
+    for i, letters in enumerate(zip(*seen, strict=True)):
+        judgements = [
+            Judgement(holder, SCORES.get(letter, 0.2), letter in "xyzX", accepted=letter == "N")
+            for holder, letter in zip(CHANNELS, letters, strict=False)
+            if letter != "_"
+        ]
+        may_speak = not speaks or speaks[i] == "1"
+        stepped = step(track, observe(i, *judgements), policy, NAME, may_speak=may_speak)
+        out += LETTERS[stepped.event if stepped else None]
+        if stepped and track.alert:
+            named.append(track.alert.channels)
+    return out, named, track
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "happened", "named"),
+    [
+        pytest.param("x__x_.__x.__.", "_.._._.._.__.", "---R--------C", ["a", "a"], id="others do not count"),
+        pytest.param("xx........", "_xx_......", "-RU--C----", ["a", "ab", "ab"], id="another one joins"),
+        pytest.param("xx....", "xx....", "-R-C--", ["ab", "ab"], id="both from the first"),
+        pytest.param("x.x.x.x.", ".x.x.x.x", "--------", [], id="two channels make no two of two"),
+        pytest.param("xxxxxx..", "xx......", "-R-----C", ["ab", "ab"], id="open as long as one is"),
+        pytest.param("xxxN....", "........", "-R-C----", ["a", "a"], id="accepted at once"),
+        pytest.param("xxxN....", "xxxxx...", "-R----C-", ["ab", "ab"], id="only that channel leaves"),
+    ],
+)
+def test_an_alert_is_held_by_channels(a: str, b: str, happened: str, named: list[str]) -> None:
+    """Each joins by two of two of its own readings and leaves after two; the last one ends it."""
+    policy = AlertPolicy(raise_n=2, raise_m=2, clear_after=2, update_every=0)
+    found = play_channels(policy, a, b)
+    assert found[0] == happened
+    assert found[1] == [tuple(names) for names in named]
+
+
+def test_the_end_says_why() -> None:
+    """The last holder's reason is the alert's."""
+    policy = AlertPolicy(clear_after=1)
+    for letters, because in (("x.", "returned"), ("xN", "new_normal")):
+        track, ended = Track(), None
+        for i, letter in enumerate(letters):
+            judgement = Judgement(CHANNELS[0], 1.0, letter == "x", accepted=letter == "N")
+            stepped = step(track, observe(i, judgement), policy, NAME)
+            ended = stepped.ended_because if stepped else None
+        assert ended == because
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        pytest.param("x.x", "...", True, id="a relapse is the same alert"),
+        pytest.param("x..", "..x", False, id="another channel is another alert"),
+        pytest.param("x.x", "..x", True, id="a relapse that another one joins"),
+    ],
+)
+def test_a_relapse_is_one_of_its_channels(a: str, b: str, *, same: bool) -> None:
+    """Within the cooldown the alert opens again only for what has held it; else it is a new one."""
+    policy = AlertPolicy(clear_after=1, cooldown=60 * SECOND)
+    first = play_channels(policy, a[:1].replace("x", "X"), b[:1])[2].alert
+    happened, _, track = play_channels(policy, a.replace("x", "X", 1), b)
+    assert happened == "RCR"
+    assert first
+    assert track.alert
+    assert (track.alert.id == first.id) == same
+    assert (track.alert.severity, track.alert.seq) == (("critical", 3) if same else ("warning", 1))
+
+
+def test_joining_is_told_once_the_interval_has_passed() -> None:
+    """What joins too soon for an update is named by the next one."""
+    policy = AlertPolicy(clear_after=2, update_every=3 * SECOND)
+    happened, named, _ = play_channels(policy, "xxxxx", ".xxxx")
+    assert happened == "R--U-"
+    assert named == [("a",), ("a", "b")]
+
+
+def test_a_storm_is_not_told() -> None:
+    """While a device has said too much nothing is raised or cleared; afterwards the next reading does it."""
+    policy = AlertPolicy(clear_after=1)
+    assert play_channels(policy, "x.x.x..xx", speaks="111000111")[0] == "RCR---C" + "R-"
+    assert play_channels(policy, "xxx", speaks="001")[0] == "--R"
+    assert play_channels(policy, "xN...", speaks="10011")[0] == "R--C-"

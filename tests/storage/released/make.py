@@ -1,4 +1,4 @@
-"""Writes `schema-3/state.db`: ``python -m tests.storage.released.make``.
+"""Writes `schema-4/state.db`: ``python -m tests.storage.released.make``.
 
 The files are kept as they are for ever: what a release has written, every later one must read. A new
 schema gets a folder of its own; what the older ones hold stands here, too.
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_detector.core.alerts.machine import Alert, Observation, Track
+from stream_detector.core.alerts.track import DEVICE, Alert, Count, Holder, Seen, Track
 from stream_detector.core.devices.snapshot import Cell, DeviceState, OpenAlert, RowLayout
 from stream_detector.core.events import AlertChanged
 from stream_detector.core.records import (
@@ -67,18 +67,21 @@ LAYOUT = RowLayout(
     cells=(Cell("device", "newest", "<i8", ()), Cell("layout", "ring", "<f4", (2, 2))),
     in_use_since=AT,
 )
-ALERT = Alert("4d9243edcfdcfdf39f75038b", 2, AT, "critical", 2.5, AT + 2, 2.5, None, acknowledged=True)
+HOLDER = Holder("live", "b")
+ALERT = Alert(
+    *("4d9243edcfdcfdf39f75038b", 2, AT, "critical", 2.5, AT + 2, 2.5, None),
+    acknowledged=True,
+    channels=("b",),
+    arrived_at=AT + 5,
+    holders=(HOLDER,),
+)
 STATES = [
     DeviceState(
         device="pump-1",
         tags={"site": "north"},
         layout=LAYOUT,
         row=bytes(range(24)),
-        tracks={
-            "point": Track(
-                9, [(8, Observation(AT, AT, 2**64 - 1, 1.25, anomalous=True))], 1, ALERT, held_back=True
-            )
-        },
+        tracks={"point": Track({HOLDER: Count(9, [Seen(8, AT, 2**64 - 1, 1.25)], 1, holds=True)}, ALERT)},
         published=(("4d9243edcfdcfdf39f75038b", "critical", True),),
     ),
     DeviceState(device="pümp 2", tags={}, layout=LAYOUT, row=bytes(24)),
@@ -108,6 +111,7 @@ RAISED = AlertChanged(
     model_name="forest",
     model_version="3",
     acknowledged=True,
+    channels=("b",),
 )
 MESSAGE = Publication("stream_detector/alert/pumps/pump-1", b'{"a": 1}', retain=True)
 ELSEWHERE = Publication("hook", b"{}", target="elsewhere")
@@ -128,9 +132,7 @@ EXPECTED: dict[str, Any] = {
     "records": [(position, plain(record)) for position, record in RECORDS],
     "rows": [(3, "pumps", STATES[0])],
     "evicted": {"pump-0": None, "pump-1": (3, STATES[0])},
-    "alerts": [
-        OpenAlert("pumps", "pump-1", "point", ALERT.id, 2, AT, "critical", 2.5, AT + 2, acknowledged=True)
-    ],
+    "alerts": [OpenAlert("pumps", "pump-1", "point", ALERT.id, 2, AT, "critical", 2.5, AT + 2, True, ("b",))],
     "topic_states": [STATE],
     "outbox": [Waiting(1, MESSAGE, AT + 6), Waiting(2, ELSEWHERE, AT + 7)],
     "deliveries": [(4, 2**63 - 1), (5, 0)],
@@ -140,13 +142,29 @@ EXPECTED: dict[str, Any] = {
     "damaged": [],
 }
 
-_UNSEEN = replace(
+_WHOLE = replace(ALERT, channels=(), arrived_at=0, holders=(DEVICE,))
+_BEFORE_HOLDERS = replace(
     STATES[0],
-    tracks={"point": replace(STATES[0].tracks["point"], alert=replace(ALERT, acknowledged=False))},
+    tracks={
+        "point": Track(
+            {DEVICE: Count(9, [Seen(8, AT, 2**64 - 1, 1.25)], 1, holds=True)}, _WHOLE, "min_severity"
+        )
+    },
+)
+_UNSEEN = replace(
+    _BEFORE_HOLDERS,
+    tracks={"point": replace(_BEFORE_HOLDERS.tracks["point"], alert=replace(_WHOLE, acknowledged=False))},
     published=((ALERT.id, "critical", False),),
 )
-EXPECTED_2 = {
+EXPECTED_3 = {
     **EXPECTED,
+    "rows": [(3, "pumps", _BEFORE_HOLDERS)],
+    "evicted": {"pump-0": None, "pump-1": (3, _BEFORE_HOLDERS)},
+    "alerts": [replace(alert, channels=()) for alert in EXPECTED["alerts"]],
+}
+"""The third schema knew no channels that hold an alert."""
+EXPECTED_2 = {
+    **EXPECTED_3,
     "records": EXPECTED["records"][:8],
     "topic_states": [],
     "outbox": EXPECTED["outbox"][:1],
@@ -158,13 +176,13 @@ EXPECTED_1 = {
     "records": EXPECTED["records"][:5],
     "rows": [(3, "pumps", _UNSEEN)],
     "evicted": {"pump-0": None, "pump-1": (3, _UNSEEN)},
-    "alerts": [replace(alert, acknowledged=False) for alert in EXPECTED["alerts"]],
+    "alerts": [replace(alert, acknowledged=False) for alert in EXPECTED_3["alerts"]],
     "head": (5, 1, AT + 40),
 }
 """The first schema had no acknowledgements, and no replies."""
 
 if __name__ == "__main__":
-    folder = Path(__file__).parent / "schema-3"
+    folder = Path(__file__).parent / "schema-4"
     shutil.rmtree(folder, ignore_errors=True)
     store = Store(folder)
     store.commit(CHANGE)
