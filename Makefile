@@ -18,14 +18,14 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 GENERATED = docs/generate.py deploy/grafana/build.py deploy/node-red/build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test stack check format docs site dist bench faults lock clean
+.PHONY: help demo install test stack check format docs site dist bench quality faults lock clean
 
 help: ## show this list
 	@echo "make TARGET, one of:"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "BROKER=mqtt://host:1883 lets the demo use a broker of your own;"
-	@echo "ARGS='...' goes to the command of demo, test, bench, faults and lock; PYTHON=... is the Python to build on."
+	@echo "ARGS='...' goes to the command of demo, test, bench, quality, faults and lock; PYTHON=... is the Python to build on."
 
 demo: .venv/.kernels ## a broker, a simulated plant and the detector, live in this terminal
 	@.venv/bin/stream-detector demo $(if $(BROKER),--broker $(BROKER)) $(ARGS)
@@ -66,6 +66,9 @@ dist: .venv/.dev ## the release, in dist/: a wheel and the source that makes it
 
 bench: .venv/.dev ## throughput, latency, memory
 	@.venv/bin/python -m benchmarks $(ARGS)
+
+quality: .venv/.dev .venv/.kernels ## how right alerts and scores are; DATA=dir has public data sets, OUT=dir gets each row's score
+	@.venv/bin/python -m benchmarks.quality $(if $(DATA),--data $(DATA)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 faults: .venv/.dev ## the proofs of durability, in full; ARGS=--short in some minutes
 	@.venv/bin/python -m tests.faults $(ARGS)
