@@ -12,9 +12,13 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.quality.figures import GOALS, Speed, table
-from benchmarks.quality.suites import SUITES, Options, Report
+from benchmarks.quality.suites import SUITES, Options
+
+if TYPE_CHECKING:
+    from benchmarks.quality.report import Report
 
 SHORT_SEEDS = (11, 12)
 SEEDS = (11, 12, 13, 14, 15)

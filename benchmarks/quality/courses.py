@@ -53,12 +53,10 @@ def follow(x: Course, length: float) -> Course:
     return lfilter([a], [1.0, a - 1.0], x - x[0]) + x[0]
 
 
-def level_changes(rng: np.random.Generator, n: int, every: float, levels: Course) -> Course:
-    """Return a course that jumps to one of some levels after random times, `every` readings in the mean."""
-    jumps = rng.random(n) < 1 / every
-    jumps[0] = True
-    chosen = rng.choice(levels, int(jumps.sum()))
-    return chosen[np.cumsum(jumps) - 1]
+def turns(rng: np.random.Generator, n: int, length: int, states: int) -> Course:
+    """Return 0, 1, … in turn, each for about `length` readings, give or take a third."""
+    changes = np.cumsum(rng.integers(length * 2 // 3, length * 4 // 3, n * 2 // length + 2))
+    return (np.searchsorted(changes, np.arange(n), side="right") % states).astype(float)
 
 
 def pulses(rng: np.random.Generator, starts: NDArray[np.intp], n: int, shape: Course) -> Course:

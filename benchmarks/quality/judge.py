@@ -7,6 +7,7 @@ from math import nan
 from typing import TYPE_CHECKING
 
 from benchmarks.quality.faults import CHANGE, HARD, JUDGED, LASTING
+from benchmarks.quality.report import mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -180,8 +181,3 @@ def summary(judgement: Judgement) -> dict[str, float]:
             (len(alerts) / judgement.weeks[family] for family, alerts in judgement.false.items()), default=nan
         ),
     }
-
-
-def mean(xs: Sequence[float | bool | None]) -> float:
-    """Return the mean; NaN of nothing."""
-    return sum(float(x) for x in xs if x is not None) / len(xs) if xs else nan

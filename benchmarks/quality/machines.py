@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.quality.courses import bump, follow, hour, level_changes, pulses, wander, workday
+from benchmarks.quality.courses import bump, follow, hour, pulses, turns, wander, workday
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,7 +60,7 @@ def compressor(rng: np.random.Generator, t: Course) -> dict[str, Course]:
 def moulding(rng: np.random.Generator, t: Course) -> dict[str, Course]:
     """Return an injection moulding machine, the shots of a minute at once; three moulds in turn."""
     n = len(t)
-    mould = level_changes(rng, n, 500, np.array([0.0, 1.0, 2.0]))
+    mould = turns(rng, n, 480, 3)
     return {
         "peak_pressure": 780 + 85 * mould + wander(rng, n, 25, 3) + rng.normal(0, 2.5, n),
         "cycle_time": 31 + 4.5 * mould + np.abs(rng.normal(0, 0.12, n)),

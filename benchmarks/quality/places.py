@@ -49,7 +49,7 @@ def charger(rng: np.random.Generator, t: Course) -> dict[str, Course]:
 
 
 def washing(rng: np.random.Generator, t: Course) -> dict[str, Course]:
-    """Return a washing machine's plug: heating, turning, spinning, some programs a week."""
+    """Return a washing machine's plug: heating, turning, spinning, a program or two a day."""
     n = len(t)
     program = np.concatenate(
         (
@@ -61,7 +61,7 @@ def washing(rng: np.random.Generator, t: Course) -> dict[str, Course]:
             [60, 20],
         )
     ).astype(float)
-    starts = np.flatnonzero(rng.random(n) < 0.0015 * (bump(t, 10, 2.5) + bump(t, 19, 2)))
+    starts = np.flatnonzero(rng.random(n) < 0.003 * (bump(t, 10, 2.5) + bump(t, 19, 2)))
     starts = starts[np.concatenate(([True], np.diff(starts) > 2 * len(program)))] if len(starts) else starts
     power = pulses(rng, starts, n, program)
     return {"power": power * (1 + rng.normal(0, 0.03, n)) + 1.6 + np.abs(rng.normal(0, 0.05, n))}
@@ -174,7 +174,7 @@ PLACES = {
     "washing": Family(
         washing,
         60,
-        10,
+        14,
         (
             (("shift", "power"), ("spike", "power")),
             (("silence", ""),),

@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks.quality.faults import CHANGE, HARD, JUDGED, KINDS, LASTING
-from benchmarks.quality.judge import mean
+from benchmarks.quality.report import mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from math import nan
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from benchmarks.quality import plant, plant_report
+from benchmarks.quality import plant, plant_report, public_suites
 from benchmarks.quality.figures import Speed
 from benchmarks.quality.judge import Judgement, summary
+from benchmarks.quality.report import Report, mean, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +34,6 @@ class Options:
     details: bool = False
 
 
-@dataclass(slots=True)
-class Report:
-    """What a suite found.
-
-    Attributes:
-        values: The figures by name.
-        speed: Of the product.
-        details: Blocks of lines for a person.
-        parts: Figures of the parts, by name of the part, for ``--json``.
-    """
-
-    values: dict[str, float]
-    speed: Speed
-    details: list[list[str]] = field(default_factory=list)
-    parts: dict[str, dict[str, float]] = field(default_factory=dict)
-
-    def everything(self) -> dict[str, Any]:
-        """Return what is in it for JSON, where NaN is null."""
-        return {
-            "figures": _plain(self.values),
-            "parts": {name: _plain(values) for name, values in self.parts.items()},
-            "readings_a_second": self.speed.rate,
-        }
-
-
 @dataclass(frozen=True, slots=True)
 class Suite:
     """One suite.
@@ -78,18 +49,6 @@ class Suite:
     tasks: Callable[[Options], Sequence[Any]]
     task: Callable[[Options, Any], Any]
     report: Callable[[Options, Sequence[Any]], Report]
-
-
-def write(out: Path, suite: str, series: str, score: NDArray[np.float64], alert: NDArray[np.bool_]) -> None:
-    """Write what a series' rows got; a row that was not scored has 0."""
-    path = out / suite / (series if series.endswith(".csv") else f"{series}.csv")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{x:.9g},{a:d}" for x, a in zip(np.nan_to_num(score).tolist(), alert.tolist(), strict=True)]
-    path.write_text("\n".join(["score,alert", *lines, ""]), encoding="utf-8")
-
-
-def _plain(values: dict[str, float]) -> dict[str, float | None]:
-    return {key: None if x != x else x for key, x in values.items()}  # noqa: PLR0124 - NaN
 
 
 # -- the plant -------------------------------------------------------------------------------------------
@@ -122,16 +81,37 @@ def _plant_report(options: Options, results: Sequence[tuple[int, Judgement, int,
         of_seed.setdefault(seed, Judgement()).add(judgement)
         together.add(judgement)
     each = {f"seed {seed}": summary(judgement) for seed, judgement in of_seed.items()}
-    values = {name: _mean([one[name] for one in each.values()]) for name in summary(together)}
+    values = {name: mean([one[name] for one in each.values()]) for name in summary(together)}
     details = [list(plant_report.by_kind(together)), list(plant_report.by_family(together))]
     if options.details:
         details += [list(plant_report.missed(together)), list(plant_report.false_alerts(together))]
     return Report(values, speed, details, each)
 
 
-def _mean(xs: Sequence[float]) -> float:
-    there = [x for x in xs if x == x]  # noqa: PLR0124 - not NaN
-    return sum(there) / len(there) if there else nan
+def _public(name: str) -> Suite:
+    """Return a suite of public data, which is one task."""
+
+    def missing(options: Options) -> str:
+        if options.data is None:
+            return "it needs DATA, a folder of public data sets"
+        return "" if (options.data / name).is_dir() else f"there is no {options.data / name}"
+
+    return Suite(missing, lambda _: [name], _public_task, lambda _, results: results[0])
 
 
-SUITES = {"plant": Suite(lambda _: "", _plant_tasks, _plant_task, _plant_report)}
+def _public_task(options: Options, name: str) -> Report:
+    assert options.data is not None
+    return PUBLIC[name](options.data / name, options.out)
+
+
+PUBLIC: dict[str, Callable[[Path, Path | None], Report]] = {
+    "nab": public_suites.run_nab,
+    "skab": public_suites.run_skab,
+    "nasa": public_suites.run_nasa,
+    "ecg": public_suites.run_ecg,
+    "tabular": public_suites.run_tabular,
+}
+SUITES = {
+    "plant": Suite(lambda _: "", _plant_tasks, _plant_task, _plant_report),
+    **{name: _public(name) for name in PUBLIC},
+}
