@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from math import inf
 from statistics import median
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from benchmarks.quality.judge import Judgement
+    from benchmarks.quality.product import Alert
 
 
 def by_kind(judgement: Judgement) -> Iterator[str]:
@@ -53,15 +56,35 @@ def by_family(judgement: Judgement) -> Iterator[str]:
 
 
 def missed(judgement: Judgement) -> Iterator[str]:
-    """Yield a line for each kind and channel of a family whose faults are not all caught."""
+    """Yield a line for each kind and channel of a family whose faults are not all caught, or handled."""
     found: dict[tuple[str, str, str], list[bool]] = {}
     for each in judgement.results:
-        if each.fault.kind != CHANGE:
-            family = each.fault.device.rpartition("-")[0]
-            found.setdefault((family, each.fault.kind, each.fault.channel), []).append(each.caught)
-    for (family, kind, channel), caught in found.items():
-        if not all(caught):
-            yield f"{family:14}{kind:10}{channel:22}{len(caught) - sum(caught):3} of {len(caught)} missed"
+        fault = each.fault
+        good = bool(each.handled) if fault.kind == CHANGE else each.caught
+        found.setdefault((fault.device.rpartition("-")[0], fault.kind, fault.channel), []).append(good)
+    for (family, kind, channel), told in found.items():
+        if not all(told):
+            what = "not handled" if kind == CHANGE else "missed"
+            yield f"{family:14}{kind:10}{channel:22}{len(told) - sum(told):3} of {len(told)} {what}"
+
+
+def by_sentence(judgement: Judgement) -> Iterator[str]:
+    """Yield a line for each wording of false alerts: how many, how long, where most of them are."""
+    found: dict[str, list[tuple[str, Alert]]] = {}
+    for family, alerts in judgement.false.items():
+        for alert in alerts:
+            sentence = alert.reason.partition(" (")[0]
+            if alert.channel:
+                sentence = sentence.partition(" ")[2]  # without its name, which comes first
+            words = re.sub(r"-?\d[\d.e+-]*", "#", sentence)
+            found.setdefault(words, []).append((family, alert))
+    weeks = sum(judgement.weeks.values())
+    yield f"{'a week':>8}{'critical':>10}{'minutes':>9}   false alerts that say"
+    for words, those in sorted(found.items(), key=lambda each: -len(each[1])):
+        critical = sum(alert.severity == "critical" for _, alert in those)
+        minutes = median((alert.spans[0][1] - alert.spans[0][0]) / 60 for _, alert in those)
+        most = ", ".join(f"{name} {n}" for name, n in Counter(name for name, _ in those).most_common(3))
+        yield f"{len(those) / weeks:>8.3f}{critical / weeks:>10.3f}{minutes:>9.0f}   {words[:70]} ({most})"
 
 
 def false_alerts(judgement: Judgement) -> Iterator[str]:

@@ -84,7 +84,8 @@ def _plant_report(options: Options, results: Sequence[tuple[int, Judgement, int,
     values = {name: mean([one[name] for one in each.values()]) for name in summary(together)}
     details = [list(plant_report.by_kind(together)), list(plant_report.by_family(together))]
     if options.details:
-        details += [list(plant_report.missed(together)), list(plant_report.false_alerts(together))]
+        more = (plant_report.by_sentence, plant_report.missed, plant_report.false_alerts)
+        details += [list(each(together)) for each in more]
     return Report(values, speed, details, each)
 
 

@@ -6,6 +6,7 @@ from math import inf, isnan
 
 import pytest
 
+from benchmarks.quality import plant_report
 from benchmarks.quality.judge import Fault, Judgement, Result, Watched, judge, summary
 from benchmarks.quality.product import Alert
 
@@ -127,6 +128,17 @@ def test_a_change_for_good(spans: list[tuple[float, float]], *, handled: bool) -
     result, all_of_it = judged(change, *alerts)
     assert result.handled is handled
     assert all_of_it.false == {"pump": []}
+
+
+def test_the_report_says_what_was_missed_and_what_false_alerts_say() -> None:
+    """One line for all alerts that differ in their numbers alone, so that a reason can be found."""
+    reasons = [f"flow_2 {x} is above its expected 2 (60 % of the score)" for x in (3, -4.5, 1e-7)]
+    false = [alert((START, END), device="pump-4", reason=reason) for reason in reasons]
+    _, found = judged(SHIFT, *false)
+    (line,) = plant_report.missed(found)
+    assert line.split() == ["pump", "shift", "flow", "1", "of", "1", "missed"]
+    _, line = plant_report.by_sentence(found)
+    assert line.split(maxsplit=3) == ["1.500", "0.000", "100", "# is above its expected # (pump 3)"]
 
 
 def test_the_summary_keeps_the_hard_faults_apart() -> None:
