@@ -65,14 +65,15 @@ def load_bundles(settings: Settings, engine: Engine) -> None:
     Raises:
         ConfigurationError: One is broken, not there or does not fit its stream.
     """
+    from stream_detector.detectors.builtin import BUILT_IN
     from stream_detector.service.decision import Decision
-    from stream_detector.service.scoring_models import load_wanted, model_watcher, wanted_bundles
+    from stream_detector.service.scoring_models import load_wanted, model_watcher
 
     watcher, decision = model_watcher(settings.streams, settings.models_dir), Decision()
-    wanted = wanted_bundles(settings.streams)
     for stream, said in settings.streams.items():
-        model = load_wanted(watcher, stream, wanted[stream]) if stream in wanted else said.model
-        engine.processing.record(decision, engine.models.record(0, stream, model))
+        for role, name in said.detectors.items():
+            model = name if name in BUILT_IN else load_wanted(watcher, stream, name)
+            engine.processing.record(decision, engine.models.record(0, stream, role, model))
     engine.reporting.report(decision)
     for refused in refusals(watcher):
         note(f"{refused.stream}: version {refused.version} is not used: {refused.message}")

@@ -285,6 +285,12 @@ class Metrics:
         )
         self._series(self._histograms["scoring_duration_seconds"], stream, model).observe(seconds)
 
+    def scored(self, stream: str, by_model: Mapping[str, int]) -> None:
+        """Count the readings that further models have scored."""
+        for model, count in by_model.items():
+            if count:
+                self._series(self._counters["readings_scored"], stream, model).inc(count)
+
     def readings(self) -> int:
         """Return how many readings were taken so far, over all streams."""
         return self._readings

@@ -130,7 +130,10 @@ class Announcements:
 
     def info(self) -> Publication:
         """Return what the service says of itself."""
-        streams = {name: {**fixed, "model": self._model(name)} for name, fixed in self._streams.items()}
+        streams = {
+            name: {**fixed, "model": self._models(name)[0], "models": self._models(name)}
+            for name, fixed in self._streams.items()
+        }
         return self._engine.messages.info(
             {
                 "instance": self._client_id,
@@ -155,9 +158,10 @@ class Announcements:
                 more,
             )
 
-    def _model(self, stream: str) -> ModelMessage:
-        detector = self._engine.memory.detector(stream)
-        return ModelMessage(detector.name, detector.version, "live")
+    def _models(self, stream: str) -> list[ModelMessage]:
+        """Return what scores a stream, the live detector first."""
+        detectors = self._engine.memory.streams[stream].detectors
+        return [ModelMessage(each.name, each.version, role) for role, (each, _) in detectors.items()]
 
     def _warn(self) -> None:
         """Say why there is no connection: at once where the reason is a new one, else once a minute."""

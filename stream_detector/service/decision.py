@@ -31,6 +31,7 @@ class ScoredReadings:
         counts: How the readings ended.
         scores: Of those that were scored, (scored,).
         seconds: Time in the core.
+        others: How many readings each further model has scored, by its name.
     """
 
     stream: str
@@ -38,6 +39,7 @@ class ScoredReadings:
     counts: Counts
     scores: NDArray[np.float64]
     seconds: float
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from stream_detector.service.memory import Memory
 from stream_detector.service.processing import Processing
 from stream_detector.service.reporting import Reporting
 from stream_detector.service.scoring_models import ScoringModels
+from stream_detector.settings import BUILT_IN_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,6 +100,12 @@ class Engine:
             home_assistant=home_assistant,
         )
         self.reporting = Reporting(memory, metrics, log, [*readers, fleet.event], clock)
+        self.bundle_roles = {
+            name: role
+            for name, stream in streams.items()
+            for role, model in stream.detectors.items()
+            if model not in BUILT_IN_MODELS
+        }
         for name in streams:
             detector = memory.detector(name)
             metrics.model(name, detector.name, detector.version)

@@ -239,7 +239,8 @@ class Loop:
         for report in self._watcher.take():
             now, decision = self._engine.clock(), Decision()
             if isinstance(report, Loaded):
-                record = self._engine.models.record(now, report.stream, report.model)
+                role = self._engine.bundle_roles[report.stream]
+                record = self._engine.models.record(now, report.stream, role, report.model)
                 self._processing.record(decision, record)
                 decision.publications.append(("", self._announcements.info()))
             else:

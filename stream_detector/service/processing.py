@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from stream_detector import failpoints
 from stream_detector.core.events import Rejected
 from stream_detector.core.records import Forgotten
@@ -20,7 +22,7 @@ from stream_detector.service.decision import ScoredReadings
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from stream_detector.core.events import ModelRefused, StreamEvent
+    from stream_detector.core.events import ModelRefused, Outcome, StreamEvent
     from stream_detector.core.records import Readings, Record
     from stream_detector.formats.intake import Intake
     from stream_detector.formats.taken import Oversized, Taken
@@ -111,7 +113,14 @@ class Processing:
         outcome = outcomes[name]
         decision.records.append((readings, outcomes))
         decision.batches.append(
-            ScoredReadings(name, self._memory.detector(name).name, outcome.counts, outcome.scores, seconds)
+            ScoredReadings(
+                name,
+                self._memory.detector(name).name,
+                outcome.counts,
+                outcome.scores,
+                seconds,
+                self._scored_by_others(name, outcome),
+            )
         )
         self.events(decision, outcome.events)
         if name in self._scores:
@@ -120,6 +129,14 @@ class Processing:
             chosen = self._home_assistant.sampled(readings, outcome) if self._home_assistant else []
         if chosen:
             decision.publications += [(name, score) for score in self._score_messages(readings, chosen)]
+
+    def _scored_by_others(self, stream: str, outcome: Outcome) -> dict[str, int]:
+        """Return how many readings each detector beside the live one has scored."""
+        detectors = self._memory.streams[stream].detectors
+        return {
+            detectors[role][0].name: int(np.count_nonzero(~np.isnan(scores)))
+            for role, scores in outcome.others.items()
+        }
 
     def record(self, decision: Decision, record: Record) -> None:
         """Take in a record that brings no readings."""

@@ -128,8 +128,10 @@ class Recovery:
             self._models[record.stream, record.role] = record
 
     def scores(self, wanted: ModelSet) -> bool:
-        """Return whether a stream is scored by this model already."""
+        """Return whether a stream is scored by this model already; a record without a name wants none."""
         found = self._models.get((wanted.stream, wanted.role))
+        if not wanted.name and (found is None or not found.name):
+            return True
         return found is not None and replace(found, at=wanted.at) == wanted
 
     def fetch(self, stream: str, device: str) -> bool:

@@ -47,6 +47,7 @@ class Reporting:
         metrics = self._metrics
         for batch in decision.batches:
             metrics.batch(batch.stream, batch.model, batch.counts, batch.scores, batch.seconds)
+            metrics.scored(batch.stream, batch.others)
         for record, outcomes in decision.records:
             if isinstance(record, Readings):
                 name = record.stream

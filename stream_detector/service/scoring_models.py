@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from stream_detector.core.records import Role
     from stream_detector.core.scoring.detector import Detector
     from stream_detector.detectors.pyod import FittedModel
     from stream_detector.settings import StreamSettings
@@ -36,13 +37,16 @@ class ScoringModels:
         self._models_dir = models_dir
         self._loaded: dict[tuple[str, str, str], Detector] = {}
 
-    def record(self, at: int, stream: str, model: FittedModel | str) -> ModelSet:
-        """Return the record by which a bundle, or the built-in detector of that name, scores a stream."""
+    def record(self, at: int, stream: str, role: Role, model: FittedModel | str) -> ModelSet:
+        """Return the record by which a bundle, or the built-in detector of that name, scores a stream.
+
+        An empty name: nobody has the role any more.
+        """
         failpoints.reach("during model swap")
         if isinstance(model, str):
-            return ModelSet(at, stream, "live", model, BUILT_IN[model]().version)
+            return ModelSet(at, stream, role, model, BUILT_IN[model]().version if model else "")
         self._loaded[model.name, model.version, model.sha256] = model
-        return ModelSet(at, stream, "live", model.name, model.version, model.sha256)
+        return ModelSet(at, stream, role, model.name, model.version, model.sha256)
 
     def named_by(self, record: ModelSet) -> Detector:
         """Return the model that a record names.

@@ -6,8 +6,9 @@ import hashlib
 import platform
 from typing import TYPE_CHECKING
 
-from stream_detector.core.records import Started
-from stream_detector.service.scoring_models import load_wanted, wanted_bundles
+from stream_detector.core.records import Role, Started
+from stream_detector.detectors.builtin import BUILT_IN
+from stream_detector.service.scoring_models import load_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from stream_detector.service.recovery import Recovery
     from stream_detector.service.scoring_models import ScoringModels
     from stream_detector.settings import StreamSettings
+
+
+SET_AT_START: tuple[Role, ...] = ("live", "beside")
+"""The roles that the configuration fills."""
 
 
 class StartRecords:
@@ -41,8 +46,7 @@ class StartRecords:
         recovery: Recovery,
         log: Log,
     ) -> None:
-        self._streams = {name: stream.model for name, stream in streams.items()}
-        self._wanted = wanted_bundles(streams)
+        self._streams = {name: stream.detectors for name, stream in streams.items()}
         self._hash = hashlib.sha256(f"{configuration}\n{platform.machine()}".encode()).hexdigest()
         self._models = models
         self._watcher = watcher
@@ -56,12 +60,14 @@ class StartRecords:
             ConfigurationError: A wanted bundle is not there, or cannot be used.
         """
         records: list[Record] = [Started(now, self._hash)]
-        for stream, built_in in self._streams.items():
-            wanted = self._wanted.get(stream)
-            model = load_wanted(self._watcher, stream, wanted) if wanted else None
-            record = self._models.record(now, stream, model or built_in)
-            if not self._recovery.scores(record):
-                records.append(record)
-            for warning in model.warnings if model else ():
-                self._log.info("%s", warning)
+        for stream, detectors in self._streams.items():
+            for role in SET_AT_START:
+                name = detectors.get(role, "")
+                is_bundle = name and name not in BUILT_IN
+                model = load_wanted(self._watcher, stream, name) if is_bundle else name
+                record = self._models.record(now, stream, role, model)
+                if not self._recovery.scores(record):
+                    records.append(record)
+                for warning in () if isinstance(model, str) else model.warnings:
+                    self._log.info("%s", warning)
         return records

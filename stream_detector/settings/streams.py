@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from stream_detector.core.alerts.policy import AlertPolicy
 from stream_detector.core.spec import Limits, StreamSpec
 from stream_detector.formats.settings import IntakeSettings
+
+if TYPE_CHECKING:
+    from stream_detector.core.records import Role
 
 BUILT_IN_MODELS = ("default", "light")
 SECOND = 1_000_000
@@ -83,6 +86,10 @@ class StreamSettings(IntakeSettings):
         description="A built-in detector (default; light: cheaper, but marks only beginnings), or the name of"
         " a folder under models_dir.",
     )
+    builtin: bool = Field(
+        True,
+        description="Whether the built-in detector watches, too, where a model of your own does.",
+    )
     alerts: AlertSettings = Field(default_factory=AlertSettings, description="The alert policy.")
     stuck: bool = Field(True, description="Raise an alert when a value does not move for unusually long.")
     silence: bool = Field(True, description="Raise an alert when a device says nothing for unusually long.")
@@ -96,6 +103,13 @@ class StreamSettings(IntakeSettings):
         ("Normal", "Anomaly"), description="The words for prediction 0 and 1 in alerts."
     )
     publish_scores: bool = Field(False, description="Publish every score on {base}/score/{stream}/{device}.")
+
+    @property
+    def detectors(self) -> dict[Role, str]:
+        """Return what scores the stream, by role: built-in detectors and bundles by their names."""
+        if self.model in BUILT_IN_MODELS or not self.builtin:
+            return {"live": self.model}
+        return {"live": BUILT_IN_MODELS[0], "beside": self.model}
 
     @property
     def kept(self) -> str:

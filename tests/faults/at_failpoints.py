@@ -110,7 +110,7 @@ def _swap(forks: ForkServer, folder: Path, seed: int, fault: str | None) -> Verd
             mode="seq",
             readings=READINGS * 2,
             devices=DEVICES,
-            changed={"pumps": {"model": "pumps", "window": WINDOW}},
+            changed={"pumps": {"model": "pumps", "builtin": False, "window": WINDOW}},
             ignore=("model",),
             models={"pumps": model},
             models_dir=str(models_dir),

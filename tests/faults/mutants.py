@@ -105,9 +105,8 @@ MUTANTS = (
     Mutant(
         "the model's version in the id",
         "core/alerts/stream_alerts.py",
-        "event = step(track, observation, self._policies[kind], name)",
-        "event = step(track, observation, self._policies[kind],"
-        ' (*name[:2], kind + self._detectors["live"].version))',
+        "name = (self._spec.name, self._devices.names[slot], kind)",
+        'name = (self._spec.name, self._devices.names[slot], kind + self._detectors["live"].version)',
         ("swap",),
     ),
 )

@@ -31,8 +31,11 @@ BATCH = 200
 FIRST_ARRIVAL = 1_790_000_000_000_000
 SPENT = ("received_at", "processing_ms")
 """Fields of an alert that say when and how long, not what."""
-BY_ARRIVAL = {"heard", "unheard", "cadence", "arrivals", "allowed", "recent", "aged", "weights"}
-"""Cells that say when a device was heard, by the service's clock."""
+BY_ARRIVAL = {
+    *("heard", "unheard", "cadence", "arrivals", "allowed", "recent", "aged", "weights"),
+    *("events_since", "events"),
+}
+"""Cells that say when a device was heard, and how much it said lately, by the service's clock."""
 BY_TIME = {"newest", "identities", "identity_ts", "forgotten", "last_ts", "interval"}
 """Cells that say when a reading was taken, by its own time, which may be its arrival."""
 SHOWN = 5

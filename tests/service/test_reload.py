@@ -77,7 +77,15 @@ def test_a_new_model_loses_and_doubles_nothing(
     """
     models_dir = tmp_path / "models"
     save_model(models_dir)
-    streams = {"pumps": {"topic": TOPIC, "model": "pumps", "window": WINDOW, "publish_scores": True}}
+    streams = {
+        "pumps": {
+            "topic": TOPIC,
+            "model": "pumps",
+            "builtin": False,
+            "window": WINDOW,
+            "publish_scores": True,
+        }
+    }
     service = start_service(mosquitto.port, streams=streams, models_dir=str(models_dir))
     with Peer(mosquitto.port) as reader:
         reader.subscribe("stream_detector/score/#", qos=0)

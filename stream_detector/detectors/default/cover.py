@@ -17,8 +17,8 @@ quarantine, and as long as readings are unlike the baseline, the fault goes on, 
                   far and did not come often, else they are learned
     new normal    it lasts; all are learned
 
-A value that comes alone, between usual ones, is told twice; then such a value has to be confirmed by the next
-reading, or to lie a whole range away. Where the numbers come from: docs/detection.md.
+A value that comes alone, between usual ones, is told three times; then such a value has to be confirmed by
+the next reading, or to lie a whole range away. Where the numbers come from: docs/detection.md.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ FAR_KNOWN = 300
 MOSTLY = 0.05
 """A fault never came near to what was known if at most 5 % of its readings were within 0.35 ranges of it."""
 
-ISOLATED = 1.5
+ISOLATED = 2.5
 ISOLATED_DECAY = 2.0 ** (-1 / 20_000)
 CONFIRMS = 0.3
 """The next reading confirms an isolated one if it goes at least so far beyond the old range, as a share."""

@@ -18,9 +18,9 @@ RELAPSE = 60
 
 RATE = 0.2
 """A view that is often unusual has to be more so: the threshold grows by this share with each raise, ..."""
-RATE_HALF_LIFE = 4000.0
+RATE_HALF_LIFE = 8000.0
 """... and a raise counts half after so many readings."""
-HELD_LONG = 5
+HELD_LONG = 20
 """A fault may be critical once it was seen in so many readings, or lies far outside."""
 NOT_CRITICAL = 1.9
 """The highest score of what may not be critical yet."""
