@@ -234,7 +234,7 @@ class Screen:
     def _milestones(self) -> None:
         if sum(self._states.values()) == self._devices and "warming" not in self._said:
             self._said.add("warming")
-            self._print("detector", f"{self._devices} devices found, warming up (100 readings each)", "2")
+            self._print("detector", f"{self._devices} devices found, warming up (20 readings each)", "2")
         if self._states["warming_up"] == 0 and "warming" in self._said and "warm" not in self._said:
             self._said.add("warm")
             self._print("detector", "all devices are warmed up and scored", "2")

@@ -201,6 +201,19 @@ def test_a_jump_within_the_range_is_found() -> None:
     assert found[0][2] in ("step", "spread")
 
 
+@pytest.mark.parametrize("pause", ["silence", "rest"])
+def test_what_follows_a_pause_is_no_step(pause: str) -> None:
+    """After a gap, or a value that stood still, the next value may be anywhere in its range."""
+    values, ts = cycling(5000), times(5000)
+    if pause == "rest":
+        values[4015:4065] = values[4014]
+        values[4065:4115] = cycling(5100)[4090:4140]
+    else:
+        values[4015:] = cycling(5025)[4040:]
+        ts[4015:] += int(3600e6)
+    assert [each for each in alarms(judge(values, ts)) if 4000 <= each[0] < 4110] == []
+
+
 def test_a_counter_that_hardly_moves_is_never_critical() -> None:
     """Channels that have changed a few times only may change again: at most a warning."""
     values = np.full(6000, 2.0)

@@ -59,6 +59,8 @@ def judge(m: Channel, x: float, ts: int, verdict: NDArray[np.float64]) -> None:
         if verdict[ANOMALOUS] == 1.0:
             verdict[LOWER], verdict[UPPER] = cover.expected(m, x, low, high)
     else:
+        if m.broken:
+            m.recent = 0
         moved = m.recent == 0 or x != m.one
         if not m.monotone:
             _by_hour(m, x, ts, verdict)

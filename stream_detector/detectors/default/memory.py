@@ -29,6 +29,8 @@ PACE = [
     ("changing", "<f8"),  # the share of readings of which that is true, lately
     ("rises", "<i8"),
     ("falls", "<i8"),
+    ("repeats", "<i4"),  # how often the last value came again
+    ("broken", "<u1"),  # this reading follows a long rest or a gap: no step leads to it
     ("monotone", "<u1"),  # it only rises, or only falls: a counter, a battery
 ]
 COVER = [

@@ -17,6 +17,10 @@ SLOW_S = 10.0
 """Devices that report less often are given a day to be known, as days have their own pattern."""
 DAY_S = 86_400.0
 
+RESTED = 16
+GAP = 10.0
+"""What follows so many equal values, or a gap of so many intervals, is a beginning."""
+
 MOVES = 60
 MONOTONE, NOT_MONOTONE = 0.01, 0.03
 """A channel is monotone once at most 1 % of its moves are against the rest, until more than 3 % are."""
@@ -29,8 +33,10 @@ def follow(m: Channel, x: float, ts: int) -> None:
         m.first_ts = ts
     else:
         gap = max(0.0, (ts - m.last_ts) / 1e6)
-        m.interval += (gap - m.interval) * max(1.0 / m.seen, 0.01)
         moved = x != m.last
+        m.broken = (moved and m.repeats >= RESTED) or (m.seen > RESTED and gap > GAP * m.interval)
+        m.repeats = 0 if moved else m.repeats + 1
+        m.interval += (gap - m.interval) * max(1.0 / m.seen, 0.01)
         m.rises += x > m.last
         m.falls += x < m.last
         m.changes += moved
