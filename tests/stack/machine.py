@@ -18,7 +18,13 @@ NAB = Path(__file__).parents[1] / "data" / "nab"
 NAME = "speed_7578"
 """The device, and its login where it needs one: a sensor beside a road, of the Numenta Anomaly Benchmark."""
 STREAM = "roads"
-STREAMS = {STREAM: {"topic": "plant/{site}/{device}/telemetry", "silence": False}}
+STREAMS = {
+    STREAM: {
+        "topic": "plant/{site}/{device}/telemetry",
+        "silence": False,
+        "alerts": {"critical_from": 1.0},  # so that people are told of its fault
+    }
+}
 """Silence compares arrivals, and here days arrive within a second."""
 
 

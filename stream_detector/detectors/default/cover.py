@@ -87,8 +87,8 @@ YOUNG_DAYS = 1.0
 YOUNG_PATIENCE = 100
 MONOTONE_PATIENCE = 20
 """What a counter says after a reset is its new normal."""
-CAUTION, CAUTIOUS_DAYS = 0.8, 2.0
-"""In its first two days a slow channel has to be more unusual, by up to a quarter."""
+CAUTION, CAUTIOUS_DAYS = 0.6, 2.0
+"""In its first three days a slow channel has to be more unusual, at first by two thirds."""
 
 
 @kernel

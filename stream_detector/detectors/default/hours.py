@@ -1,9 +1,10 @@
 """The hour of the day: what is usual now, on weekdays and at weekends, and how far from it the readings are.
 
-Each of 48 slots keeps the mean of its days and the mean distance from it, both over about ten days. How far a
-reading is from its hour's mean, in that hour's spreads, is smoothed over 24 readings: that level is what is
-judged, as a band (`bands.py`). A slot says something from its second day on (the first gives no spread). All
-that only where the hour explains something: where the hours' spread is well below that of all readings.
+Each of 48 slots keeps the mean of its days and the mean distance from it, both over about ten days. How far
+readings are from their hours' means, and those hours' spreads, are smoothed over 24 readings: their quotient
+is what is judged, as a band (`bands.py`). A slot says something from its second day on, as the first gives no
+spread. All that only where the hour explains something: where the hours' spread is well below that of all
+readings.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ FIRST_HOURS = 72
 EXPLAINS = 0.7
 FLOOR = 0.3
 """An hour's spread is at least this share of the typical one, ..."""
+OF_RANGE = 0.02
+"""... and at least this share of the channel's range, ..."""
 UNCERTAIN = 2.0
 """... and larger while few days are known: times 1 + 2 / days."""
 UNKNOWN = 3.0
@@ -41,7 +44,7 @@ SLOWEST = 0.0005
 
 @kernel
 def look(m: Channel, x: float, ts: int) -> tuple[float, float, float]:
-    """Return the level (NaN where nothing can be said), and mean and spread of this hour."""
+    """Return the level (NaN where nothing can be said), and mean and spread of the hours that it is about."""
     day = ts // DAY_US
     hour = ts % DAY_US // HOUR_US
     slot = int(hour if (day + THURSDAY) % 7 < WEEKDAYS else hour + 24)
@@ -59,16 +62,20 @@ def look(m: Channel, x: float, ts: int) -> tuple[float, float, float]:
         spread = m.hour_spread[slot] * (1.0 + UNCERTAIN / m.hour_days[slot])
         m.compared += 1
         m.typical += (spread - m.typical) * max(1.0 / m.compared, 2 * SLOWEST)
-    spread = max(spread, FLOOR * m.typical)
+    spread = max(spread, FLOOR * m.typical, OF_RANGE * (m.high - m.low))
     if spread <= 0.0:
         return np.nan, np.nan, np.nan
     mean = float(m.hour_mean[slot])
-    away = min(max((x - mean) / spread, -FARTHEST), FARTHEST)
+    away = min(max(x - mean, -FARTHEST * spread), FARTHEST * spread)
     m.levels += 1
-    m.level += (away - m.level) * max(1.0 / m.levels, 2.0 / (SMOOTHED + 1))
+    lately = max(1.0 / m.levels, 2.0 / (SMOOTHED + 1))
+    m.away_lately += (away - m.away_lately) * lately
+    m.mean_lately += (mean - m.mean_lately) * lately
+    m.spread_lately += (spread - m.spread_lately) * lately
+    level = m.away_lately / m.spread_lately
     if m.levels < SMOOTHED or m.typical >= EXPLAINS * m.deviation:
-        return np.nan, mean, spread
-    return m.level, mean, spread
+        level = np.nan
+    return level, m.mean_lately, m.spread_lately
 
 
 @kernel

@@ -81,8 +81,10 @@ RECENT = [  # healthy readings; a fault empties it, so that nothing mixes it wit
     ("two", "<f8"),
     ("three", "<f8"),
     ("movement", "<f8"),  # smoothed magnitude of the steps
-    ("level", "<f8"),  # smoothed distance from what is usual at the hour, in spreads of it
-    ("levels", "<i4"),  # readings in it
+    ("away_lately", "<f8"),  # smoothed distance from what is usual at the hour, that, and its spread
+    ("mean_lately", "<f8"),
+    ("spread_lately", "<f8"),
+    ("levels", "<i4"),  # readings in them
 ]
 HOURS = [
     ("hour_mean", "<f4", (SLOTS,)),
