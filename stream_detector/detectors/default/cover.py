@@ -83,6 +83,8 @@ ISOLATED_DECAY = 2.0 ** (-1 / 20_000)
 CONFIRMS = 0.3
 """The next reading confirms an isolated one if it goes at least so far beyond the old range, as a share."""
 
+SHORT = 10
+"""A fault of at most so many readings, three ranges away, is no state that a device may have."""
 YOUNG_DAYS = 1.0
 YOUNG_PATIENCE = 100
 MONOTONE_PATIENCE = 20
@@ -112,7 +114,7 @@ def novelty(d: float, confidence: float) -> float:
 
 @kernel
 def is_young(m: Channel) -> bool:
-    """Return whether the channel is still getting known: then nothing stays in quarantine."""
+    """Return whether the channel is still getting known: then only short faults far away stay quarantined."""
     return is_slow(m) and age_days(m) < YOUNG_DAYS
 
 
@@ -302,7 +304,8 @@ def _settle(m: Channel, way: int) -> None:
     """End the episode: its prototypes are learned, or stay in quarantine for the next time."""
     accepted = way == NEW_NORMAL
     habit = FAR_HABIT if m.farthest >= FAR else HABIT
-    learn = accepted or is_young(m) or m.farthest < LEARNED_WITHIN
+    is_garbage = m.farthest >= BEYOND and m.held[VALUE] <= SHORT
+    learn = accepted or m.farthest < LEARNED_WITHIN or (is_young(m) and not is_garbage)
     for p in range(m.used):
         if m.quarantined[p] == 1 and m.episode_of[p] == m.episode and (learn or m.episodes[p] >= habit):
             m.quarantined[p] = 0
