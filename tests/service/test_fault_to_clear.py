@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stream_detector.mqtt.broker import EmbeddedBroker
-from tests.brokers import Peer
+from tests.brokers import Peer, wait_for
 from tests.service.sensor import WARMED_UP, healthy_list, instant, payload, reading
 
 if TYPE_CHECKING:
@@ -146,9 +146,15 @@ def check_raise(alert: dict[str, Any]) -> None:
 
 
 def retained(port: int, topic: str) -> bytes:
-    """Return what the broker keeps of a topic."""
-    with Peer(port, mqtt5=False) as late:
-        late.subscribe(topic)
-        message = late.wait_for(len)[0]
-    assert message.retain
-    return bytes(message.payload)
+    """Return what the broker keeps of a topic, once it does: it may be published just now."""
+    found: list[bytes] = []
+
+    def kept() -> bool:
+        with Peer(port, mqtt5=False) as late:
+            late.subscribe(topic)
+            message = late.wait_for(len)[0]
+        found.append(bytes(message.payload))
+        return message.retain
+
+    wait_for(kept, what=f"{topic} is retained")
+    return found[-1]
