@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ROOT = DEPLOY.parent
 TOOLS = Path(sys.executable).parent
 DIST_INFO = f"stream_detector-{__version__}.dist-info"
-DEMO_S = 1
+DEMO_S = 3
 SAYS_WHERE = (
     "import json, stream_detector, stream_detector.service.assembly as service, importlib.metadata as about;"
     "print(json.dumps([stream_detector.__file__, service.__file__, about.version('stream-detector')]))"
