@@ -21,6 +21,8 @@ Mode = Literal["seq", "ts", "neither"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 BEGIN = datetime(2025, 6, 1, tzinfo=UTC)
+MODEL = "light"
+"""It raises at each new extreme: the more alerts, the more a proof can find."""
 STREAMS: dict[str, Any] = {
     "pumps": {
         "topic": "plant/{site}/{device}/telemetry",
@@ -28,8 +30,9 @@ STREAMS: dict[str, Any] = {
             "vibration": {"unit": "mm/s", "min": 0, "max": 100},
             "temperature": {"min": -40, "max": 90},
         },
+        "model": MODEL,
     },
-    "fans": {"topic": "hall/{device}"},
+    "fans": {"topic": "hall/{device}", "model": MODEL},
 }
 DEVICES = 20
 LISTS = 0.1

@@ -36,7 +36,7 @@ BY_ARRIVAL = {
     *("events_since", "events"),
 }
 """Cells that say when a device was heard, and how much it said lately, by the service's clock."""
-BY_TIME = {"newest", "identities", "identity_ts", "forgotten", "last_ts", "interval"}
+BY_TIME = {"newest", "identities", "identity_ts", "forgotten", "last_ts", "interval", "since", "channels"}
 """Cells that say when a reading was taken, by its own time, which may be its arrival."""
 SHOWN = 5
 
@@ -105,8 +105,9 @@ def uninterrupted(
     now = FIRST_ARRIVAL
     engine = offline(settings, lambda: now)
     processing = engine.processing
-    for name, model in (models or {}).items():
-        processing.record(Decision(), engine.models.record(now, name, model))
+    for name, stream in settings.streams.items():
+        model = (models or {}).get(name, stream.model)
+        processing.record(Decision(), engine.models.record(now, name, "live", model))
     waiting = list(messages)
     for start in range(0, len(waiting), BATCH):
         part = waiting[start : start + BATCH]
