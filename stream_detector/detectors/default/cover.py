@@ -90,7 +90,7 @@ YOUNG_PATIENCE = 100
 MONOTONE_PATIENCE = 20
 """What a counter says after a reset is its new normal."""
 CAUTION, CAUTIOUS_DAYS = 0.6, 2.0
-"""In its first three days a slow channel has to be more unusual, at first by two thirds."""
+"""In its first two days a slow channel has to be more unusual, at first by two thirds."""
 
 
 @kernel
