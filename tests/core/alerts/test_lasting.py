@@ -131,7 +131,7 @@ def test_the_faulty_channel_is_named_first() -> None:
 
 
 def test_other_topics_of_the_device_clear_nothing() -> None:
-    """A board that sends each channel alone: an alert ends with its own channel's readings, not the others'."""
+    """A board that sends each channel alone: an alert ends with its own channel's readings alone."""
     names = [f"sensor_{n}" for n in range(14)]
     pipe = pipeline(
         channels={name: Limits(high=50.0 if name == "sensor_3" else None) for name in names},
